@@ -1,0 +1,335 @@
+"""This machine as a backend: the worker runs in a session of its own, so that closing the terminal leaves it running.
+
+An attempt's box is `<runs>/.local/<attempt id>`. Whether its worker lives is told by a lock that the supervisor and
+the training hold together and that the system takes back when both are gone: no process number is ever trusted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import select
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from launcher.backend import (
+    Attempt,
+    Feature,
+    Handle,
+    Lines,
+    Need,
+    Offer,
+    RemoteFile,
+    Request,
+    State,
+    Status,
+)
+from launcher.errors import RemoteError
+from launcher.files import storage, try_lock, write_atomic
+from launcher.finding import Finding, Severity
+from launcher.settings import Settings
+from launcher.variables import expand
+
+READ_BYTES = 1 << 20
+CANCEL_S = 30.0  # the supervisor gives the training 10 s to end, then kills it
+LOW_DISK_BYTES = 2 << 30
+LOOK_S = 0.05  # how often a stream without a bell is looked at
+OUTCOMES = {
+    "done": State.SUCCEEDED,
+    "failed": State.FAILED,
+    "expired": State.EXPIRED,
+    "cancelled": State.CANCELLED,
+}
+
+
+@dataclass(frozen=True)
+class LocalRequest(Request):
+    """The folder that will be made and the command that will be started in it."""
+
+    box: Path
+    argv: tuple[str, ...]
+    attempt_json: Mapping[str, Any]
+
+    def show(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**super().show(), "box": str(self.box), "argv": list(self.argv), "attempt.json": self.attempt_json}
+
+
+class LocalBackend:
+    """See `launcher.backend.Backend`."""
+
+    name = "local"
+    lacks: Mapping[Feature, str] = {}
+
+    def __init__(self, settings: Settings) -> None:
+        self._root = settings.runs_dir / ".local"
+        self._bells: dict[str, socket.socket] = {}
+        self._children: set[int] = set()
+
+    def check(self) -> list[Finding]:
+        """Disk and accelerators of this machine."""
+        found = [Finding("local.device", Severity.INFO, f"`auto` is {_auto()} here", platform.platform())]
+        folder = next(path for path in (self._root, *self._root.parents) if path.exists())
+        free = shutil.disk_usage(folder).free
+        if free < LOW_DISK_BYTES:
+            message, remedy = f"{free / 1e9:.1f} GB are free at {folder}", "free some space, or set SAMERUN_RUNS_DIR"
+            found.append(Finding("local.disk", Severity.WARNING, message, remedy=remedy))
+        if not os.access(folder, os.W_OK):
+            message, remedy = f"{folder} cannot be written", "mend its permissions, or set SAMERUN_RUNS_DIR"
+            found.append(Finding("local.runs-dir", Severity.ERROR, message, remedy=remedy))
+        return found
+
+    def offer(self, need: Need) -> Offer:
+        """This machine, if it has the device."""
+        device = _auto() if need.device == "auto" else need.device
+        findings = []
+        if need.options:
+            message = f"this machine has no resources setting {', '.join(sorted(need.options))}"
+            findings.append(Finding("local.options", Severity.ERROR, message, remedy="remove it from resources"))
+        if device not in ("cpu", _auto()):
+            # Ultralytics would train on the CPU and write the other device into args.yaml.
+            message = f"resources.device is {device}, and this machine has none"
+            remedy = "set resources.device to auto or cpu, or choose another backend"
+            findings.append(Finding("local.no-device", Severity.ERROR, message, platform.platform(), remedy))
+        machine = f"{platform.node() or 'this machine'}, {os.cpu_count()} CPUs"
+        return Offer(machine, device, max_hours=need.max_hours, price_per_hour=0.0, findings=tuple(findings))
+
+    def prepare(self, attempt: Attempt) -> LocalRequest:
+        """The box and the command."""
+        box = self._box(attempt.id)
+        device = _auto() if attempt.need.device == "auto" else attempt.need.device
+        described = {**attempt.describe, "device": device, "python": sys.executable}
+        if attempt.data is not None:
+            described["data_root"] = str(attempt.data.root)
+        awake = ("/usr/bin/caffeinate", "-i") if sys.platform == "darwin" else ()
+        argv = (*awake, sys.executable, "-I", "-S", str(box / "in" / "worker.pyz"), str(box))
+        return LocalRequest(attempt, box, argv, described)
+
+    def submit(self, request: LocalRequest) -> Handle:
+        """Lay the box out under a temporary name, rename it, start the supervisor (which starts once per box)."""
+        import json
+
+        box = request.box
+        if not box.exists():
+            with storage("laying out the attempt"):
+                part = box.with_name(f".part-{box.name}-{os.getpid()}")
+                shutil.rmtree(part, ignore_errors=True)
+                for folder in ("in", "out", "state", "work"):
+                    (part / folder).mkdir(parents=True)
+                for file in request.attempt.inputs:
+                    target = part / "in" / file.path
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(file.source, target)
+                write_atomic(part / "in" / "attempt.json", json.dumps(dict(request.attempt_json)).encode())
+                with contextlib.suppress(FileExistsError, OSError):
+                    part.rename(box)
+                shutil.rmtree(part, ignore_errors=True)
+        values = {name: expand(text, os.environ) for name, text in request.attempt.variables.items()}
+        self._start(request.argv, {**os.environ, **values})
+        return self._handle(request.attempt.id)
+
+    def find(self, attempt: Attempt) -> Handle | None:
+        """A box whose supervisor was started."""
+        return self._handle(attempt.id) if (self._box(attempt.id) / "state" / "started").exists() else None
+
+    def poll(self, handles: Sequence[Handle]) -> dict[str, Status]:
+        """By lock and exit.json."""
+        for child in list(self._children):  # ours, if this process started them: no zombies
+            with contextlib.suppress(ChildProcessError):
+                if os.waitpid(child, os.WNOHANG)[0] == 0:
+                    continue
+            self._children.discard(child)
+        return {handle.attempt: self._status(self._box(handle.attempt)) for handle in handles}
+
+    def lines(self, handle: Handle, cursor: str, wait: float) -> Lines:
+        """Whole lines after a byte offset. Woken by the supervisor's bell; where there is none, it looks."""
+        stream = self._box(handle.attempt) / "out" / "stream.log"
+        offset = int(cursor or 0)
+        until = time.monotonic() + wait
+        bell = self._bell(handle.attempt)
+        while True:
+            found = _read(stream, offset)
+            left = until - time.monotonic()
+            if found.lines or left <= 0:
+                return found
+            if bell is None:
+                time.sleep(min(LOOK_S, left))
+                bell = self._bell(handle.attempt)
+            elif not self._listen(handle.attempt, bell, left):
+                return _read(stream, offset)  # the supervisor has ended: no reason to wait on
+
+    def files(self, handle: Handle) -> list[RemoteFile] | None:
+        """What lies in the outbox."""
+        out = self._box(handle.attempt) / "out"
+        if not out.is_dir():
+            return None
+        found = [path for path in sorted(out.rglob("*")) if path.is_file() and not path.is_symlink()]
+        return [RemoteFile(path.relative_to(out).as_posix(), path.stat().st_size) for path in found]
+
+    def fetch(self, handle: Handle, paths: Sequence[str], to: Path) -> None:
+        """Copy: Ultralytics may still write the original."""
+        out = self._box(handle.attempt) / "out"
+        for path in paths:
+            source, target = out / path, to / path
+            if source.is_file():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, target)
+
+    def cancel(self, handle: Handle) -> Status:
+        """Ask the supervisor, which ends the whole process group; kill the session when it does not answer."""
+        box = self._box(handle.attempt)
+        status = self._status(box)
+        if status.state.ended or not box.exists():
+            return status
+        (box / "state" / "cancel").touch()
+        until = time.monotonic() + CANCEL_S
+        asked = False
+        while not (status := self._status(box)).state.ended:
+            leader = _leader(box)
+            if leader and not asked:
+                asked = True
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(leader, signal.SIGTERM)
+            if time.monotonic() > until:
+                _kill_session(leader)
+                if time.monotonic() > until + 5:
+                    raise RemoteError(f"{handle.attempt} does not end", remedy=f"look at the processes of session {leader}")
+            time.sleep(0.02)
+        return status
+
+    def release(self, handle: Handle) -> list[str]:
+        """Delete the box of an attempt that has ended."""
+        box = self._box(handle.attempt)
+        if bell := self._bells.pop(handle.attempt, None):
+            bell.close()
+        if not box.exists():
+            return []
+        if not self._status(box).state.ended:
+            return [f"{box}: its worker is still running"]
+        shutil.rmtree(box, ignore_errors=True)
+        return [f"{box}: could not be deleted"] if box.exists() else []
+
+    def owned(self) -> list[Handle]:
+        """Every box that is still there."""
+        if not self._root.is_dir():
+            return []
+        return [self._handle(box.name) for box in sorted(self._root.iterdir()) if not box.name.startswith(".")]
+
+    # Below the contract.
+
+    def _box(self, attempt: str) -> Path:
+        return self._root / attempt
+
+    def _handle(self, attempt: str) -> Handle:
+        return Handle(self.name, attempt, {"box": str(self._box(attempt))})
+
+    def _start(self, argv: Sequence[str], env: Mapping[str, str]) -> None:
+        null = os.open(os.devnull, os.O_RDWR)
+        try:
+            actions = [(os.POSIX_SPAWN_DUP2, null, fd) for fd in (0, 1, 2)]
+            self._children.add(os.posix_spawn(argv[0], argv, env, file_actions=actions, setsid=True))
+        finally:
+            os.close(null)
+
+    def _status(self, box: Path) -> Status:
+        import json
+
+        state = box / "state"
+        if not box.exists():
+            return Status(State.LOST, "its folder is gone")
+        if not (state / "started").exists():
+            return Status(State.QUEUED)
+        with try_lock(state / "lock") as free:
+            if not free:
+                return Status(State.RUNNING)
+        try:
+            ended = json.loads((state / "exit.json").read_bytes())
+        except (OSError, ValueError):
+            cancelled = (state / "cancel").exists()
+            how = State.CANCELLED if cancelled else State.LOST
+            return Status(how, "" if cancelled else "its supervisor is gone without a word (killed, or a restart)")
+        return Status(OUTCOMES.get(ended["outcome"], State.UNKNOWN), ended.get("reason", ""), ended.get("exit_code"))
+
+    def _bell(self, attempt: str) -> socket.socket | None:
+        if attempt not in self._bells:
+            bell = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                _connect(bell, self._box(attempt) / "state" / "bell")
+            except OSError:
+                bell.close()
+                return None
+            bell.setblocking(False)
+            self._bells[attempt] = bell
+        return self._bells[attempt]
+
+    def _listen(self, attempt: str, bell: socket.socket, wait: float) -> bool:
+        """Wait for the bell; False when the supervisor has ended."""
+        ready, _, _ = select.select([bell], [], [], wait)
+        try:
+            if not ready or bell.recv(4096):
+                return True
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        self._bells.pop(attempt).close()
+        return False
+
+
+def _connect(bell: socket.socket, path: Path) -> None:
+    """Connect to a socket whose path may be longer than the 100 bytes that an address holds."""
+    if len(os.fsencode(path)) < 100:
+        bell.connect(str(path))
+        return
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        bell.connect(f"/proc/self/fd/{folder}/{path.name}")  # Linux; elsewhere the stream is looked at instead
+    finally:
+        os.close(folder)
+
+
+def _read(stream: Path, offset: int) -> Lines:
+    try:
+        with stream.open("rb") as file:
+            file.seek(offset)
+            data = file.read(READ_BYTES)
+    except FileNotFoundError:
+        return Lines((), str(offset))
+    whole = data[: data.rfind(b"\n") + 1]
+    text = whole.decode("utf-8", "replace")
+    return Lines(tuple(text.split("\n")[:-1]), str(offset + len(whole)))
+
+
+def _leader(box: Path) -> int:
+    """The supervisor's process number, which is also its session's; 0 while it is not known."""
+    try:
+        return int((box / "state" / "started").read_text() or 0)
+    except (OSError, ValueError):
+        return 0
+
+
+def _kill_session(leader: int) -> None:
+    """Kill every process of the supervisor's session that is still there."""
+    import psutil
+
+    for process in psutil.process_iter():
+        with contextlib.suppress(OSError, psutil.Error):
+            if leader and os.getsid(process.pid) == leader:
+                process.kill()
+
+
+def _auto() -> str:
+    """What `device: auto` is here, without importing torch: CUDA, else Apple's GPU, else the CPU."""
+    if Path("/dev/nvidia0").exists() or Path("/proc/driver/nvidia/version").exists():
+        return "cuda"
+    if sys.platform == "darwin" and platform.machine() == "arm64":
+        return "mps"
+    return "cpu"

@@ -1,0 +1,224 @@
+"""The contract of a backend: everything `launch` asks of a kind of machine, and all that a new backend must write.
+
+A backend knows its cloud and nothing of training: it carries a box of input files to a machine, starts the worker in
+it, hands back the lines that the worker printed and the files that it made, and ends it. The suite in
+`launcher.testing.conformance` checks each sentence below; README, "Writing a backend", walks through one.
+
+1. Nothing here may block for ever: every call ends, in bounded time, in an answer or a `SamerunError`.
+2. The key of the work is the attempt's id. Whatever number the service hands out is never ours (services reuse them).
+3. `prepare` has no side effect and returns all that `submit` will use: what a dry run shows is what is sent.
+4. `submit` twice with one attempt id is one job. After a lost reply `find` tells whether the first was accepted.
+5. `poll` answers `UNKNOWN` for what it cannot tell. Unknown is no failure.
+6. `lines` may repeat nothing before its cursor and skip nothing after it; a line still being written waits for its end.
+7. `fetch` may bring part of what was asked for, or wrong bytes: the caller checks every digest.
+8. `cancel` and `release` may be repeated, look up what they did, and say what is left over.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from launcher.finding import Finding
+
+
+class State(enum.StrEnum):
+    """What a backend can say of an attempt. Set by backends only; the run's own state is `launcher.runs.state`."""
+
+    QUEUED = "queued"
+    """Accepted; no machine works on it yet."""
+    RUNNING = "running"
+    """The worker is alive."""
+    SUCCEEDED = "succeeded"
+    """The worker ended by itself and says that it is done."""
+    FAILED = "failed"
+    """The worker ended by itself and says that the training failed. Going on would fail again."""
+    EXPIRED = "expired"
+    """The worker left because its time was up, or its machine told it to stop. It can go on from its checkpoint."""
+    CANCELLED = "cancelled"
+    """Ended because `cancel` asked for it."""
+    LOST = "lost"
+    """The machine or the worker is gone without a word (killed, preempted, rebooted). It can go on elsewhere."""
+    UNKNOWN = "unknown"
+    """The backend could not be asked, or said something new. Ask again."""
+
+    @property
+    def ended(self) -> bool:
+        """True when no process of the attempt can be alive any more."""
+        return self not in (State.QUEUED, State.RUNNING, State.UNKNOWN)
+
+
+class Feature(enum.StrEnum):
+    """What not every backend can do. One that cannot declares it in `lacks`, with the reason in words for a human."""
+
+    CANCEL = "cancel"
+    """Stop the work without deleting what it has made."""
+    LIVE_LINES = "live-lines"
+    """Hand over lines while the worker runs."""
+    LIVE_FILES = "live-files"
+    """List and fetch files while the worker runs."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a spec asks of a machine. `options` are the backend's own settings of `resources`."""
+
+    device: str = "auto"
+    max_hours: float | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Offer:
+    """The machine a backend would use. `max_hours`: longest attempt it allows; price in US dollars an hour."""
+
+    machine: str
+    device: str
+    max_hours: float | None = None
+    price_per_hour: float | None = None
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """A file to carry into the box: `path` is relative to the box's `in/` folder, `source` lies on this machine."""
+
+    path: str
+    source: Path
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """The dataset to bring: a folder here whose files, named in the box's `in/data.json`, have this fingerprint."""
+
+    root: Path
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One submission of a run to one backend: all that a backend is told.
+
+    `inputs` are the bundle's files and, for a resumed run, the checkpoint. `describe` becomes the box's
+    `in/attempt.json`, to which the backend adds `data_root`, the folder where the dataset lies on the machine.
+    `variables` maps names to texts in which `${env:NAME}` stands for a value of this machine's environment: a backend
+    hands values over at the last moment and writes them nowhere.
+    """
+
+    id: str
+    run: str
+    number: int
+    need: Need
+    inputs: tuple[InputFile, ...]
+    data: DataSource | None
+    describe: Mapping[str, Any]
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Request:
+    """All that `submit` will send. Each backend has its own frozen subclass; `show` is what a dry run prints."""
+
+    attempt: Attempt
+
+    def show(self) -> dict[str, Any]:
+        """Plain values, without secrets, sizes instead of contents."""
+        files = [{"path": file.path, "size": file.size, "sha256": file.sha256} for file in self.attempt.inputs]
+        return {"attempt": self.attempt.id, "files": files, "variables": sorted(self.attempt.variables)}
+
+
+@dataclass(frozen=True)
+class Handle:
+    """Enough to find submitted work again from another process. `data` holds JSON values of the backend's own."""
+
+    backend: str
+    attempt: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Status:
+    """What `poll` says. `reason` is for a human; `exit_code` is the worker's, where the backend knows it."""
+
+    state: State
+    reason: str = ""
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Whole lines of the worker, without their line ends, and the cursor after them."""
+
+    lines: tuple[str, ...]
+    cursor: str
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file in the worker's outbox; `path` is relative to it."""
+
+    path: str
+    size: int
+
+
+R = TypeVar("R", bound=Request)
+
+
+class Backend(Protocol[R]):
+    """See the module's docstring. Built once per command as `Backend(Settings)`; constructing has no side effect."""
+
+    name: str
+    lacks: Mapping[Feature, str]
+
+    def check(self) -> list[Finding]:
+        """Credentials, versions, clock, quota, disk. No side effect; a missing credential is a finding."""
+        ...
+
+    def offer(self, need: Need) -> Offer:
+        """The machine this need would get, without side effect. A need that cannot be met is an error finding."""
+        ...
+
+    def prepare(self, attempt: Attempt) -> R:
+        """Decide everything, do nothing. Raises SpecError for an attempt that this backend cannot carry."""
+        ...
+
+    def submit(self, request: R) -> Handle:
+        """Send it. Raises CapacityError, QuotaError, CredentialError, or RemoteError when the outcome is not known."""
+        ...
+
+    def find(self, attempt: Attempt) -> Handle | None:
+        """The handle of work already accepted under this attempt's id. Raises RemoteError when it cannot be told."""
+        ...
+
+    def poll(self, handles: Sequence[Handle]) -> dict[str, Status]:
+        """One status for each handle, by attempt id. One call for many; never raises for one that is unknown."""
+        ...
+
+    def lines(self, handle: Handle, cursor: str, wait: float) -> Lines:
+        """Lines after the cursor (`""` is the start). Returns at once when there are any, else within `wait` s."""
+        ...
+
+    def files(self, handle: Handle) -> list[RemoteFile] | None:
+        """What lies in the outbox now; None when the backend cannot tell (yet)."""
+        ...
+
+    def fetch(self, handle: Handle, paths: Sequence[str], to: Path) -> None:
+        """Write outbox files below `to`, by their paths. Missing ones are left out."""
+        ...
+
+    def cancel(self, handle: Handle) -> Status:
+        """Stop the work, look up that it has stopped, return the state seen last."""
+        ...
+
+    def release(self, handle: Handle) -> list[str]:
+        """Remove what the attempt holds on the machine; returns what is left over, in words. Called after sync."""
+        ...
+
+    def owned(self) -> list[Handle]:
+        """Everything of ours that this backend still holds, live or not: what `launch reap` looks through."""
+        ...

@@ -1,0 +1,1 @@
+"""The content-addressed input of a run."""

@@ -1,0 +1,105 @@
+"""The content-addressed input of a run: worker, job, spec, dataset listing, and what else must travel.
+
+Promises: the digest depends on contents alone; a bundle that is in the cache is not written again; two processes that
+pack the same input at once, or one that is killed half way, leave one whole bundle or none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from launcher.backend import InputFile
+from launcher.errors import NotFoundError
+from launcher.files import sha256_file, storage, write_atomic
+
+WORKER = "worker.pyz"
+PACKAGE = "samerun_worker"
+INDEX = "bundle.json"
+_MAIN = f"import sys\nfrom {PACKAGE}.__main__ import main\nsys.exit(main(sys.argv[1:]))\n"
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold: the archive must not depend on when it was made
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """`digest` names it; `files` lie below `folder`; `packed` says whether this call had to write it."""
+
+    digest: str
+    folder: Path
+    files: tuple[InputFile, ...]
+    packed: bool
+
+
+def worker_bytes() -> bytes:
+    """The worker as one file: a zip that Python runs, the same bytes wherever it is made from the same sources."""
+    source = Path(__file__).parent.parent / "worker"
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        modules = {f"{PACKAGE}/{path.name}": path.read_bytes() for path in source.glob("*.py")}
+        for name, data in sorted({**modules, "__main__.py": _MAIN.encode()}.items()):
+            info = zipfile.ZipInfo(name, _EPOCH)
+            info.external_attr = 0o644 << 16
+            info.create_system = 3
+            archive.writestr(info, data)
+    return buffer.getvalue()
+
+
+def pack(
+    cache_dir: Path, job: Mapping[str, Any], texts: Mapping[str, bytes], carried: Mapping[str, Path], fingerprint: str
+) -> Bundle:
+    """Make or find the bundle.
+
+    `texts` are small files by name (spec.yaml, data.json), `carried` files of this machine (a model, a payload);
+    `fingerprint` is the dataset's, which is part of the digest though its files are not in the bundle.
+    """
+    contents = {WORKER: worker_bytes(), "job.json": _json(job), **texts}
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
+    digests.update({name: sha256_file(path) for name, path in carried.items()})
+    digest = hashlib.sha256(_json({"files": digests, "data": fingerprint})).hexdigest()
+    folder = cache_dir / "bundles" / digest
+    if (folder / INDEX).is_file():
+        return Bundle(digest, folder, _index(folder), packed=False)
+    with storage("packing the bundle"):
+        part = folder.with_name(f".part-{digest[:16]}-{os.getpid()}")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        for name, data in contents.items():
+            (part / name).write_bytes(data)
+        for name, path in carried.items():
+            (part / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, part / name)
+        index = {name: {"sha256": sha, "size": (part / name).stat().st_size} for name, sha in digests.items()}
+        write_atomic(part / INDEX, _json(index))
+        try:
+            part.rename(folder)
+        except OSError:
+            if not (folder / INDEX).is_file():
+                raise
+            shutil.rmtree(part)  # another process was first
+    return Bundle(digest, folder, _index(folder), packed=True)
+
+
+def unpack(cache_dir: Path, digest: str) -> Bundle:
+    """The bundle of this digest from the cache. Raises NotFoundError when the cache no longer has it."""
+    folder = cache_dir / "bundles" / digest
+    if not (folder / INDEX).is_file():
+        remedy = "start the run again from its spec.yaml"
+        raise NotFoundError(f"the bundle {digest[:12]} is not in the cache {cache_dir} any more", remedy=remedy)
+    return Bundle(digest, folder, _index(folder), packed=False)
+
+
+def _index(folder: Path) -> tuple[InputFile, ...]:
+    index = json.loads((folder / INDEX).read_bytes())
+    return tuple(InputFile(name, folder / name, meta["sha256"], meta["size"]) for name, meta in sorted(index.items()))
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

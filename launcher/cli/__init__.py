@@ -1,0 +1,1 @@
+"""The command line. One module a command: it parses, calls, prints; no logic lives here."""

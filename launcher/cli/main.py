@@ -1,0 +1,93 @@
+"""The entry of `launch`: finds the command, imports only that, and turns errors into exit codes.
+
+`--help` and `--version` import nothing but this file: they have to answer at once.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from launcher import __version__
+
+COMMANDS = {
+    "run": "train: plan, submit, follow, sync, verify (`launch SPEC` is short for it)",
+    "plan": "what a run would do: findings, estimate; submits nothing",
+    "ps": "list runs",
+    "show": "everything about one run",
+    "logs": "what a run's worker printed; -f follows",
+    "attach": "follow a run again, and go on with it where it was left",
+    "fetch": "bring back what a run has made so far, and verify it",
+    "cancel": "stop a run and keep what it has made",
+    "resume": "go on with a run that ended early, from its last checkpoint",
+    "doctor": "check this machine and a backend: versions, disk, credentials",
+    "schema": "write the JSON schema of a spec, for editors",
+}
+
+HELP = """\
+usage: launch SPEC [--backend NAME] [--set FIELD=VALUE]... [--detach] [--json]
+       launch COMMAND [ARGUMENTS]
+
+One job spec, one Ultralytics YOLO training run, any machine; what comes back is verified.
+
+commands:
+{commands}
+
+`launch COMMAND --help` tells more of each. A RUN is an id, the beginning of one, a name (its newest run) or a folder.
+
+exit codes: 0 done and verified, 1 the training failed, 2 spec or usage, 3 credentials or quota, 4 no capacity,
+            5 integrity, 6 parity says different, 7 unknown at the deadline, 130 interrupted here (the run goes on)
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Run one command line; returns the exit code. Errors of ours are printed, not raised."""
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(HELP.format(commands="\n".join(f"  {name:<8} {text}" for name, text in COMMANDS.items())), end="")
+        return 0 if argv else 2
+    if argv[0] in ("-V", "--version"):
+        print(f"samerun {__version__}")
+        return 0
+    name, rest = (argv[0], argv[1:]) if argv[0] in COMMANDS else ("run", argv)
+    if name == "run" and argv[0] != "run" and _no_spec(argv[0]):
+        return 2
+    return _dispatch(name, rest)
+
+
+def _no_spec(first: str) -> bool:
+    """A word that is neither a command nor a file: say so before anything is imported."""
+    import os.path
+
+    if first.startswith("-") or os.path.exists(first) or first.endswith((".yaml", ".yml")):  # noqa: PTH110
+        return False
+    import difflib
+
+    near = difflib.get_close_matches(first, COMMANDS, n=1)
+    hint = f"did you mean `launch {near[0]}`?" if near else "`launch --help` lists the commands"
+    print(f"launch: {first!r} is neither a command nor a spec file; {hint}", file=sys.stderr)
+    return True
+
+
+def _dispatch(name: str, rest: list[str]) -> int:
+    import importlib
+
+    from launcher.errors import Exit, SamerunError
+
+    module = importlib.import_module(f"launcher.cli.{name}")
+    wants_json = "--json" in rest
+    try:
+        return int(module.main(rest))
+    except SamerunError as error:
+        from launcher.cli.out import print_error
+
+        return print_error(error, as_json=wants_json)
+    except KeyboardInterrupt:
+        print("\nlaunch: interrupted", file=sys.stderr)
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has gone: nothing is left to say, and no one to say it to
+        return 0
+
+
+def entry() -> None:
+    """The console script."""
+    sys.exit(main(sys.argv[1:]))

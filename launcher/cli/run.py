@@ -1,0 +1,88 @@
+"""`launch SPEC`: plan, submit, follow, sync, verify."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from launcher import registry
+from launcher.backend import Backend
+from launcher.cli import out
+from launcher.cli.follow import follow
+from launcher.errors import Exit
+from launcher.cli.planning import planned, show
+from launcher.cli.progress import bars
+from launcher.runs import create
+from launcher.runs.store import Store
+from launcher.settings import Settings
+from launcher.spec.load import LoadedSpec, load_spec
+
+
+def parser(command: str = "launch") -> argparse.ArgumentParser:
+    """The arguments that `run` and `plan` share."""
+    made = argparse.ArgumentParser(prog=command, description=__doc__)
+    made.add_argument("spec", type=Path, help="the job spec, a YAML file")
+    made.add_argument("--backend", default="local", help="where to run (default: local, this machine)")
+    made.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", dest="overrides", help="override a field, e.g. train.epochs=3")
+    made.add_argument("--json", action="store_true", help="JSON lines on stdout, the result object last")
+    return made
+
+
+def main(argv: list[str]) -> int:
+    """Run the command."""
+    arguments = parser()
+    arguments.add_argument("--detach", action="store_true", help="return as soon as the backend has accepted the run")
+    arguments.add_argument("--dry-run", action="store_true", help="show what would be sent, and send nothing")
+    arguments.add_argument("--new", action="store_true", help="start another run even if one of this spec is going on")
+    arguments.add_argument("--logs", action="store_true", help="print every line of the worker instead of the table")
+    args = arguments.parse_args(argv)
+    settings = Settings.load()
+    loaded = load_spec(args.spec, args.overrides)
+    backend = registry.load(args.backend, settings)
+    store = Store(settings.runs_dir)
+    with bars() as progress:
+        data = create.look_at_data(settings, loaded.spec, progress, make=True)
+        assert data is not None
+        plan = planned(settings, loaded, backend, data)
+        if not args.json:
+            show(plan)
+        if plan.errors:
+            if args.json:
+                out.emit({"error": "plan", "findings": [finding.as_json() for finding in plan.findings]})
+            out.say("launch: the plan has errors; nothing was started")
+            return Exit.USAGE
+        bundle = create.pack_bundle(settings, loaded, data)
+    out.say(f"  bundle   {bundle.digest[:12]}{'' if bundle.packed else ' (unchanged, not packed again)'}")
+    if args.dry_run:
+        return dry_run(settings, loaded, data, bundle, backend, as_json=args.json)
+    going = [] if args.new else store.unfinished(create.key_of(bundle, backend.name))
+    if going:
+        record = going[-1]
+        out.say(f"  run      {record.id} of this very spec is {record.state}: going on with it (--new starts another)")
+    else:
+        findings = [finding.as_json() for finding in plan.findings]
+        record = create.new_run(settings, store, loaded, data, bundle, backend.name, findings)
+    if settings.payload is not None:
+        out.say(f"  payload  {settings.payload} runs in the place of the training: this run trains nothing")
+    return follow(store, settings, backend, record, as_json=args.json, logs=args.logs, detach=args.detach)
+
+
+def dry_run(
+    settings: Settings, loaded: LoadedSpec, data: create.Data, bundle: Any, backend: Backend[Any], *, as_json: bool
+) -> int:
+    """Show the request that a run would send. Nothing is written but the cache."""
+    import json
+
+    from launcher.runs import attempts
+    from launcher.runs.record import AttemptRecord
+
+    store = Store(settings.runs_dir)
+    record = create.draft(settings, store.new_id(loaded.spec.name), loaded, data, bundle, backend.name)
+    attempt = AttemptRecord(f"{record.id}-a1", 1, backend.name, record.created)
+    request = backend.prepare(attempts.build(settings, store, record, attempt))
+    if as_json:
+        out.emit(request.show())
+    else:
+        out.say(json.dumps(request.show(), indent=2, default=str))
+    return Exit.OK

@@ -1,0 +1,74 @@
+"""Writing files whole or not at all, and the one way a full or closed disk is reported."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from launcher.errors import StorageError
+
+CHUNK = 1 << 20
+_REMEDIES = {
+    errno.ENOSPC: "free some space on this disk",
+    errno.EDQUOT: "free some of your quota on this disk",
+    errno.EROFS: "choose another folder with SAMERUN_RUNS_DIR or SAMERUN_CACHE_DIR",
+    errno.EACCES: "choose another folder with SAMERUN_RUNS_DIR or SAMERUN_CACHE_DIR, or mend its permissions",
+    errno.EPERM: "choose another folder with SAMERUN_RUNS_DIR or SAMERUN_CACHE_DIR, or mend its permissions",
+    errno.ENOTDIR: "a file stands where a folder is needed: choose another with SAMERUN_RUNS_DIR or SAMERUN_CACHE_DIR",
+}
+
+
+@contextmanager
+def storage(doing: str) -> Iterator[None]:
+    """Turn a full, read-only or forbidden disk into a StorageError that names the file and what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _REMEDIES:
+            raise
+        place = f" {error.filename}" if error.filename else ""
+        raise StorageError(f"{doing}:{place}: {error.strerror}", remedy=_REMEDIES[error.errno]) from error
+
+
+def write_atomic(path: Path, data: bytes, *, durable: bool = False) -> None:
+    """Write beside the final name and rename; `durable` waits for the disk, so that a power cut cannot undo it."""
+    part = path.with_name(f".{path.name}.part-{os.getpid()}")
+    try:
+        with part.open("wb") as stream:
+            stream.write(data)
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def sha256_file(path: Path) -> str:
+    """Digest of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+@contextmanager
+def try_lock(path: Path) -> Iterator[bool]:
+    """Hold an advisory lock that the system takes back when this process dies; yields whether it was free."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+            return
+        yield True
+    finally:
+        os.close(fd)

@@ -1,0 +1,36 @@
+"""What `plan`, `doctor` or the guard has to say: a stable code, a severity, evidence, a remedy and a source."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import asdict, dataclass
+
+
+class Severity(enum.StrEnum):
+    """How much a finding matters."""
+
+    INFO = "info"
+    """Worth knowing; nothing to do."""
+    WARNING = "warning"
+    """The run starts, but its result may not be what the user thinks."""
+    ERROR = "error"
+    """The run is not started."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to say about a spec, a dataset, a machine or a run.
+
+    `code` is stable: scripts may rely on it. `evidence` is what was seen here, `source` where the claim comes from.
+    """
+
+    code: str
+    severity: Severity
+    message: str
+    evidence: str = ""
+    remedy: str = ""
+    source: str = ""
+
+    def as_json(self) -> dict[str, str]:
+        """Plain values, for `--json` and run.json."""
+        return {key: str(value) for key, value in asdict(self).items()}

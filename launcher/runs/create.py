@@ -1,0 +1,170 @@
+"""From a spec to a run that can be driven: the dataset looked at, the bundle packed, the run written down."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from launcher.bundle.pack import Bundle, pack
+from launcher.data import reef
+from launcher.data.check import Examination, examine
+from launcher.data.dataset import Dataset, read_dataset
+from launcher.errors import DataError
+from launcher.files import storage
+from launcher.installed import installed
+from launcher.runs.record import RunRecord
+from launcher.runs.state import RunState
+from launcher.runs.store import Store, now
+from launcher.settings import Settings
+from launcher.spec.load import LoadedSpec
+from launcher.spec.model import DataSource, JobSpec
+from launcher.variables import expand
+
+Progress = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is done, and how much there is."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """A dataset that was read whole: where it is, what is in it."""
+
+    dataset: Dataset
+    found: Examination
+
+
+def look_at_data(settings: Settings, spec: JobSpec, progress: Progress, *, make: bool) -> Data | None:
+    """Read, check and fingerprint the spec's dataset; the built-in one is made first.
+
+    With `make` False nothing is made: None when the built-in dataset is not in the cache yet. Raises DataError.
+    """
+    if isinstance(spec.data, DataSource):
+        options = spec.data.reef
+        file = settings.cache_dir / "reef" / options.key() / "data.yaml"
+        if not file.is_file():
+            if not make:
+                return None
+            with storage("making the reef dataset"):
+                file = reef.ensure(options, settings.cache_dir, lambda done, of: progress("drawing the reef", done, of))
+    else:
+        file = Path(expand(spec.data, os.environ))
+    dataset = read_dataset(file)
+    cache = settings.cache_dir / "digests.sqlite"
+    found = examine(dataset, cache, lambda done, of: progress("reading the dataset", done, of))
+    if found.problems:
+        raise DataError(list(found.problems))
+    return Data(dataset, found)
+
+
+def pack_bundle(settings: Settings, loaded: LoadedSpec, data: Data) -> Bundle:
+    """The run's input, in the cache. Raises StorageError."""
+    spec = loaded.spec
+    carried: dict[str, Path] = {}
+    job: dict[str, Any] = {
+        "version": 1,
+        "name": spec.name,
+        "model": spec.model,
+        "train": dict(spec.train),
+        "restarts": spec.resume.restarts,
+        "max_hours": spec.resources.max_hours,
+        "pins": pins(settings, spec),
+    }
+    model = Path(expand(spec.model, os.environ))
+    if model.is_absolute() and model.is_file():
+        job["model_file"] = f"model/{model.name}"
+        carried[job["model_file"]] = model
+    if settings.payload is not None:
+        carried["payload.py"] = settings.payload
+    texts = {"spec.yaml": loaded.yaml_text().encode(), "data.json": _listing(data)}
+    return pack(settings.cache_dir, job, texts, carried, data.found.fingerprint.total)
+
+
+def pins(settings: Settings, spec: JobSpec) -> dict[str, str]:
+    """The versions that the worker's environment must have: the spec's, else those installed here."""
+    here = installed(settings).versions
+    asked = {"ultralytics": spec.environment.ultralytics, "torch": spec.environment.torch}
+    return {**here, **{name: version for name, version in asked.items() if version is not None}}
+
+
+def key_of(bundle: Bundle, backend: str) -> str:
+    """What runs of the same input on the same backend have in common."""
+    return hashlib.sha256(f"{bundle.digest} {backend}".encode()).hexdigest()
+
+
+def new_run(
+    settings: Settings,
+    store: Store,
+    loaded: LoadedSpec,
+    data: Data,
+    bundle: Bundle,
+    backend: str,
+    findings: Sequence[Mapping[str, str]] = (),
+) -> RunRecord:
+    """Write the run down: folder, spec.yaml, record. Nothing has been asked of any machine yet."""
+    run = store.new_id(loaded.spec.name)
+    record = draft(settings, run, loaded, data, bundle, backend, findings)
+    return store.create(record, {"spec.yaml": loaded.yaml_text().encode()})
+
+
+def draft(
+    settings: Settings,
+    run: str,
+    loaded: LoadedSpec,
+    data: Data,
+    bundle: Bundle,
+    backend: str,
+    findings: Sequence[Mapping[str, str]] = (),
+) -> RunRecord:
+    """The record of a run that is not written down yet."""
+    spec, found = loaded.spec, data.found
+    time = now()
+    return RunRecord(
+        id=run,
+        name=spec.name,
+        backend=backend,
+        state=RunState.CREATED,
+        key=key_of(bundle, backend),
+        bundle=bundle.digest,
+        created=time,
+        updated=time,
+        data={"root": str(data.dataset.root), "fingerprint": found.fingerprint.total, **_parts(found)},
+        resources={"device": spec.resources.device, "max_hours": spec.resources.max_hours, "options": {}},
+        variables=dict(spec.environment.variables),
+        max_attempts=spec.resume.attempts,
+        while_running=spec.sync.while_running,
+        patience_s=spec.sync.patience_minutes * 60,
+        payload=str(settings.payload) if settings.payload is not None else None,
+        notes=spec.notes,
+        epochs=_whole(spec.train.get("epochs")),
+        findings=tuple(findings),
+    )
+
+
+def _parts(found: Examination) -> dict[str, Any]:
+    mark = found.fingerprint
+    return {"images": mark.images, "labels": mark.labels, "splits": mark.splits, "facts": found.facts.as_json()}
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _listing(data: Data) -> bytes:
+    """data.json: what the worker checks the dataset against and builds its view from."""
+    found = data.found
+    splits = {
+        split: [{"image": item.image, "label": item.label} for item in items]
+        for split, items in data.dataset.splits.items()
+    }
+    listing = {
+        "fingerprint": found.fingerprint.total,
+        "names": {str(number): name for number, name in data.dataset.names.items()},
+        "splits": splits,
+        "files": [{"path": f.path, "size": f.size, "sha256": f.sha256} for f in found.fingerprint.files],
+        "copy": list(found.images_to_copy),
+    }
+    return json.dumps(listing, sort_keys=True, separators=(",", ":")).encode()

@@ -1,0 +1,147 @@
+"""The worker's lines, read with care, and the two files they become: events.jsonl and log.txt.
+
+Promises: an event is kept once, however often the backend replays it; order is by attempt, then by its number; a line
+that is no event is a line of the log; nothing that a worker prints can crash the launcher or grow without limit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from launcher.files import storage, write_atomic
+
+MARK = "@samerun "
+LINE_LIMIT = 1 << 16
+FIELDS_LIMIT = 512
+FOLLOW = ".follow.json"
+EVENTS = "events.jsonl"
+LOG = "log.txt"
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event. `seq` counts from 1 within the attempt; `time` is Unix seconds on the worker's clock."""
+
+    attempt: str
+    seq: int
+    time: float
+    name: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    def number(self, key: str) -> float | None:
+        """A numeric field, or None."""
+        value = self.fields.get(key)
+        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+    def table(self, key: str) -> dict[str, float | None]:
+        """A field that maps names to numbers; other values become None."""
+        value = self.fields.get(key)
+        if not isinstance(value, dict):
+            return {}
+        return {str(name): float(v) if isinstance(v, (int, float)) else None for name, v in value.items()}
+
+
+def parse(line: str) -> Event | None:
+    """The event in this line, or None when it is not one."""
+    if not line.startswith(MARK) or len(line) > LINE_LIMIT + len(MARK):
+        return None
+    try:
+        value = json.loads(line[len(MARK) :])
+        attempt, seq, name = value.pop("attempt"), value.pop("seq"), value.pop("event")
+        time = float(value.pop("time"))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
+        return None
+    if not isinstance(attempt, str) or not isinstance(name, str) or type(seq) is not int or seq < 1:
+        return None
+    return Event(attempt, seq, time, name, value) if len(value) <= FIELDS_LIMIT else None
+
+
+def merge(events: Iterable[Event], attempts: Iterable[str]) -> list[Event]:
+    """Events of these attempts, each once, in order of attempt and number; those of other attempts are left out."""
+    order = {attempt: index for index, attempt in enumerate(attempts)}
+    kept: dict[tuple[int, int], Event] = {}
+    for event in events:
+        if event.attempt in order:
+            kept.setdefault((order[event.attempt], event.seq), event)
+    return [kept[key] for key in sorted(kept)]
+
+
+class Mirror:
+    """The run's events.jsonl and log.txt, and how far each attempt has been read.
+
+    The cursor is written after the lines, with the sizes the files had: after a kill in between, what is past these
+    sizes is cut off and read again, so that nothing is kept twice and nothing is skipped.
+    """
+
+    def __init__(self, folder: Path, attempt: str) -> None:
+        self._folder = folder
+        self._attempt = attempt
+        held = position(folder)
+        self._cut(LOG, held["log"])
+        self._cut(EVENTS, held["events"])
+        self._held = held
+        self.last_seq = int(held["seqs"].get(attempt, 0))
+        self.cursor = str(held["cursors"].get(attempt, ""))
+
+    def add(self, lines: Iterable[str], cursor: str) -> tuple[list[Event], list[str]]:
+        """Keep lines and cursor; returns the events that are new and the lines of the log. Raises StorageError."""
+        events: list[Event] = []
+        log: list[str] = []
+        for line in lines:
+            event = parse(line)
+            if event is None:
+                log.append(line[:LINE_LIMIT])
+            elif event.attempt == self._attempt and event.seq > self.last_seq:
+                events.append(event)
+                self.last_seq = event.seq
+        with storage("keeping what the worker says"):
+            self._held["log"] = self._append(LOG, "".join(f"{line}\n" for line in log))
+            self._held["events"] = self._append(EVENTS, "".join(f"{_text(event)}\n" for event in events))
+            self.cursor = cursor
+            self._held["cursors"][self._attempt] = cursor
+            self._held["seqs"][self._attempt] = self.last_seq
+            write_atomic(self._folder / FOLLOW, json.dumps(self._held).encode())
+        return events, log
+
+    def _cut(self, name: str, size: int) -> None:
+        file = self._folder / name
+        if file.exists() and file.stat().st_size > size:
+            with file.open("r+b") as stream:
+                stream.truncate(size)
+
+    def _append(self, name: str, text: str) -> int:
+        with (self._folder / name).open("ab") as stream:
+            stream.write(text.encode("utf-8", "replace"))
+            return stream.tell()
+
+
+def position(folder: Path) -> dict[str, Any]:
+    """How far the run's files reach: sizes of log.txt and events.jsonl, cursor and last number by attempt."""
+    try:
+        held = json.loads((folder / FOLLOW).read_bytes())
+        return {key: held[key] for key in ("log", "events", "cursors", "seqs")}
+    except (OSError, ValueError, KeyError, TypeError):
+        # Lost: nothing of what is here is cut off. Events are known by their numbers; log lines may come twice.
+        seqs: dict[str, int] = {}
+        for event in read(folder):
+            seqs[event.attempt] = max(event.seq, seqs.get(event.attempt, 0))
+        sizes = [(folder / name).stat().st_size if (folder / name).exists() else 0 for name in (LOG, EVENTS)]
+        return {"log": sizes[0], "events": sizes[1], "cursors": {}, "seqs": seqs}
+
+
+def read(folder: Path) -> list[Event]:
+    """The run's events from events.jsonl; a torn last line is left out."""
+    try:
+        lines = (folder / EVENTS).read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    return [event for line in lines if (event := parse(MARK + line)) is not None]
+
+
+def _text(event: Event) -> str:
+    head = {"attempt": event.attempt, "seq": event.seq, "time": event.time, "event": event.name}
+    return json.dumps({**head, **event.fields})

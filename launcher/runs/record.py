@@ -1,0 +1,115 @@
+"""run.json: what is known of a run, in its own folder. The truth; the store is an index over it.
+
+A record is changed by making a new one and writing it whole; states move only along `launcher.runs.state`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from launcher.backend import Handle, State
+from launcher.errors import IntegrityError
+from launcher.files import storage, write_atomic
+from launcher.runs.state import RunState, check
+
+FILE = "run.json"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class AttemptRecord:
+    """One submission. `handle` is None until the backend's answer is known; times are Unix seconds."""
+
+    id: str
+    number: int
+    backend: str
+    journalled: float
+    handle: Mapping[str, Any] | None = None
+    state: State | None = None
+    reason: str = ""
+    exit_code: int | None = None
+    ended: float | None = None
+    resumed_epoch: int | None = None
+    started: Mapping[str, Any] | None = None
+
+    def as_handle(self) -> Handle | None:
+        """The backend's handle, if it is known."""
+        return None if self.handle is None else Handle(self.backend, self.id, self.handle)
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """Everything about a run but its outputs. `key` tells runs of the same input on the same backend."""
+
+    id: str
+    name: str
+    backend: str
+    state: RunState
+    key: str
+    bundle: str
+    created: float
+    updated: float
+    data: Mapping[str, Any] | None = None
+    resources: Mapping[str, Any] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
+    max_attempts: int = 1
+    while_running: bool = True
+    patience_s: float = 3600.0
+    payload: str | None = None
+    notes: str | None = None
+    reason: str = ""
+    epoch: int | None = None
+    epochs: int | None = None
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
+    findings: tuple[Mapping[str, str], ...] = ()
+    attempts: tuple[AttemptRecord, ...] = ()
+    checked: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def attempt(self) -> AttemptRecord | None:
+        """The newest attempt."""
+        return self.attempts[-1] if self.attempts else None
+
+    def move(self, state: RunState, now: float, **changes: Any) -> RunRecord:
+        """The record in another state. Raises IllegalTransitionError."""
+        check(self.state, state)
+        return replace(self, state=state, updated=now, **changes)
+
+    def with_attempt(self, **changes: Any) -> RunRecord:
+        """The record with its newest attempt changed."""
+        last = replace(self.attempts[-1], **changes)
+        return replace(self, attempts=(*self.attempts[:-1], last))
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"version": VERSION, **asdict(self)}
+
+
+def write(folder: Path, record: RunRecord, *, durable: bool = False) -> None:
+    """Write run.json, whole or not at all. Raises StorageError."""
+    with storage("writing the run's record"):
+        data = json.dumps(record.as_json(), indent=1, default=str).encode()
+        write_atomic(folder / FILE, data, durable=durable)
+
+
+def read(folder: Path) -> RunRecord:
+    """Read run.json. Raises IntegrityError for one that cannot be read; fields of a newer version are left out."""
+    try:
+        value = json.loads((folder / FILE).read_bytes())
+        known = {field.name for field in fields(RunRecord)}
+        values = {key: item for key, item in value.items() if key in known}
+        attempts = tuple(_attempt(item) for item in value.get("attempts", ()))
+        values.update(state=RunState(value["state"]), attempts=attempts, findings=tuple(value.get("findings", ())))
+        return RunRecord(**values)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise IntegrityError(f"{folder / FILE} cannot be read: {error}", remedy="restore it from a copy") from error
+
+
+def _attempt(value: Mapping[str, Any]) -> AttemptRecord:
+    known = {field.name for field in fields(AttemptRecord)}
+    values = {key: item for key, item in value.items() if key in known}
+    return AttemptRecord(**{**values, "state": State(values["state"]) if values.get("state") else None})

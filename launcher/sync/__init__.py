@@ -1,0 +1,1 @@
+"""Bringing outputs back: by manifest, verified, whole or not at all."""

@@ -1,0 +1,83 @@
+"""The worker's manifest, read with the care due to something that came from another machine.
+
+Raises IntegrityError for one that is no manifest, names a path outside its folder, or exceeds the limits.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from launcher.errors import IntegrityError
+
+NAME = "manifest.json"
+MAX_BYTES = 16 << 20
+MAX_FILES = 20_000
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One output. `path`: its name in the run folder; `at`: where it lies in the worker's outbox; `size` in bytes."""
+
+    path: str
+    at: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """`complete`: the training ended by itself and all its outputs are listed. `epoch`, `stop`: of its checkpoint."""
+
+    kind: str
+    complete: bool
+    files: tuple[Entry, ...]
+    epoch: int | None = None
+    stop: bool = False
+
+    def entry(self, path: str) -> Entry | None:
+        """The entry of this name in the run folder."""
+        return next((entry for entry in self.files if entry.path == path), None)
+
+
+def parse(data: bytes) -> Manifest:
+    """Read a manifest's bytes."""
+    if len(data) > MAX_BYTES:
+        raise IntegrityError(f"the manifest has {len(data)} bytes; more than {MAX_BYTES} are not read")
+    try:
+        value = json.loads(data)
+        files = tuple(_entry(item) for item in value["files"])
+        epoch = value.get("epoch")
+        found = Manifest(str(value["kind"]), value["complete"] is True, files, epoch, value.get("stop") is True)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise IntegrityError(f"this is no manifest: {type(error).__name__}: {error}") from error
+    if len(files) > MAX_FILES:
+        raise IntegrityError(f"the manifest lists {len(files)} files; more than {MAX_FILES} are not read")
+    if len({entry.path for entry in files}) != len(files):
+        raise IntegrityError("the manifest lists a path twice")
+    if epoch is not None and (not isinstance(epoch, int) or isinstance(epoch, bool) or epoch < 1):
+        raise IntegrityError(f"the manifest's epoch is {epoch!r}")
+    return found
+
+
+def safe(path: object) -> str:
+    """A path that stays inside its folder, or IntegrityError."""
+    text = path if isinstance(path, str) else ""
+    pure = PurePosixPath(text)
+    if not text or "\\" in text or "\0" in text or pure.is_absolute() or ".." in pure.parts or str(pure) != text:
+        raise IntegrityError(f"the path {path!r} does not name a file inside the run")
+    return text
+
+
+def _entry(item: Mapping[str, Any]) -> Entry:
+    size, digest = item["size"], item["sha256"]
+    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        raise ValueError(f"size {size!r}")
+    if not isinstance(digest, str) or not _SHA256.match(digest):
+        raise ValueError(f"sha256 {digest!r}")
+    return Entry(safe(item["path"]), safe(item["at"]), size, digest)

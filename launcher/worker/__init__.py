@@ -1,0 +1,14 @@
+"""What travels: the program that runs the training on the machine, the same file everywhere.
+
+Standard library and, in the training process alone, Ultralytics. Imports nothing else of samerun. Python 3.10 to 3.14.
+
+    __main__    the three ways it is started: supervise, train, manifest
+    box         the folder an attempt lives in, and how files in it are written
+    supervise   the small process that stays beside the training: lines, events, restarts, the last word
+    train       the training process: settings, dataset view, resume, callbacks
+    events      how the training process talks to the supervisor
+    checkpoint  copies set aside after each epoch, and what a resume needs to be honest
+    view        the dataset as Ultralytics may have it: links to images, copies of labels, its cache outside the data
+    guard       what is watched while training: device, NaN, dead losses, a machine that slept
+    manifest    path, size and sha256 of every output
+"""

@@ -1,0 +1,347 @@
+"""The small process that stays beside a training: it carries lines, numbers events, restarts, has the last word.
+
+Promises: it runs once per box, however often it is started; a killed training is seen, named and started again from
+its last checkpoint as often as the job allows; whatever happens the box ends with a manifest of all that is there and
+with state/exit.json; when it dies itself, the training ends too (its lifeline breaks), and the lock that both hold is
+free only when both are gone. It imports little, because it stays in memory for hours.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import select
+import signal
+import sys
+import time
+
+from .box import EVENT_MARK, EXIT_EXPIRED, Box, write_json
+
+HEARTBEAT_S = 30.0
+LINE_LIMIT = 1 << 16  # bytes of one line that are kept
+GRACE_S = 10.0  # between asking the training to end and killing it
+DEADLINE_GRACE_S = 120.0  # the training leaves at its own deadline, at an epoch's end; this long after it is killed
+RESERVE_BYTES = 1 << 16  # given back to the disk when it is full, so that the last words can be written
+TORN_LIMIT = 1 << 20
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def supervise(root: str) -> int:
+    """Run the box's training to its end. Returns 0 when done, else the exit code of the training."""
+    box = Box(root)
+    box.make()
+    lock = os.open(box.lock, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        started = os.open(box.started, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        os.write(started, str(os.getpid()).encode())
+        os.close(started)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES, errno.EEXIST):
+            return 0  # this box has its supervisor, or had it
+        raise
+    return Supervisor(box, lock).run()
+
+
+class Stream:
+    """out/stream.log: whole lines, appended; and the bell that wakes whoever follows it."""
+
+    def __init__(self, box: Box, attempt: dict) -> None:
+        self._fd = os.open(box.stream, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._box = box
+        self._attempt = attempt["attempt"]
+        self._secrets = [os.environ[name] for name in attempt.get("variables", ()) if len(os.environ.get(name, "")) > 3]
+        self._seq = 0
+        self._waiting: list[bytes] = []
+        self.bell = Bell(box)
+        with open(box.reserve, "wb") as reserve:
+            reserve.write(b"\0" * RESERVE_BYTES)
+
+    def event(self, name: str, fields: dict) -> None:
+        """Append one numbered event."""
+        self._seq += 1
+        head = {"attempt": self._attempt, "seq": self._seq, "time": round(time.time(), 3), "event": name}
+        self._append(EVENT_MARK + json.dumps({**fields, **head}))
+
+    def line(self, raw: bytes) -> None:
+        """Append one line of the training's output; of a line redrawn by carriage returns, what was drawn last."""
+        text = raw[:LINE_LIMIT].decode("utf-8", "replace").rstrip("\r\n").rsplit("\r", 1)[-1]
+        self._append(" " + text if text.startswith(EVENT_MARK) else text)
+
+    def _append(self, text: str) -> None:
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        self._waiting.append(text.encode("utf-8", "replace") + b"\n")
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what waits. A full disk keeps lines waiting (the oldest are dropped past a limit), and is no crash."""
+        try:
+            while self._waiting:
+                written = os.write(self._fd, self._waiting[0])
+                if written < len(self._waiting[0]):
+                    self._waiting[0] = self._waiting[0][written:]
+                else:
+                    del self._waiting[0]
+        except OSError:
+            if os.path.exists(self._box.reserve):
+                os.unlink(self._box.reserve)
+                self.flush()
+            del self._waiting[: max(0, len(self._waiting) - 10_000)]
+        self.bell.ring()
+
+
+class Bell:
+    """A local socket: who connects is sent a byte whenever the stream has grown, and its end when we end."""
+
+    def __init__(self, box: Box) -> None:
+        import socket
+
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._ringing: list[socket.socket] = []
+        self.open = True
+        here = os.getcwd()
+        os.chdir(box.state)  # a socket's path may have about 100 bytes, a folder's name more
+        try:
+            self.listener.bind(os.path.basename(box.bell))
+            self.listener.listen(16)
+            self.listener.setblocking(False)
+        except OSError:
+            self.open = False  # a file system without sockets: followers look at the file instead
+        finally:
+            os.chdir(here)
+
+    def accept(self) -> None:
+        """Take a new follower."""
+        try:
+            follower, _ = self.listener.accept()
+        except OSError:
+            return
+        follower.setblocking(False)
+        self._ringing.append(follower)
+        self.ring()
+
+    def ring(self) -> None:
+        """Wake the followers. One that does not listen has bells enough in its buffer already."""
+        for follower in list(self._ringing):
+            try:
+                follower.send(b"\n")
+            except BlockingIOError:
+                pass
+            except OSError:
+                follower.close()
+                self._ringing.remove(follower)
+
+
+class Supervisor:
+    """One attempt from its first line to state/exit.json."""
+
+    def __init__(self, box: Box, lock: int) -> None:
+        self.box = box
+        self.lock = lock
+        self.job = box.job()
+        self.attempt = box.attempt()
+        self.stream = Stream(box, self.attempt)
+        self.begun = time.time()
+        self.stopping = ""  # why the training was asked to end
+        self.kill_at = float("inf")
+        self.error: dict = {}  # what the training said of its own failure
+        hours = self.job.get("max_hours")
+        self.deadline = self.begun + hours * 3600 if hours else float("inf")
+        self.child = 0
+        self._wake_r, self._wake_w = os.pipe()
+        os.set_blocking(self._wake_w, False)
+        os.set_blocking(self._wake_r, False)
+
+    def run(self) -> int:
+        """Train, restart where a kill was the cause, and write the last word."""
+        signal.set_wakeup_fd(self._wake_w, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._stop)
+        restarts = int(self.job.get("restarts", 0))
+        code = 0
+        if os.path.exists(self.box.cancel):
+            self._end("cancelled", "")
+            restarts = -1
+        for restart in range(restarts + 1):
+            code = self._train_once(restart)
+            if code >= 0 or self.stopping or restart == restarts:
+                break
+            self.stream.event("warning", {"code": "trainer-killed", **_describe(code), "restart": restart + 1})
+        return self._finish(code)
+
+    def _stop(self, number: int, frame: object) -> None:
+        cancelled = os.path.exists(self.box.cancel)
+        self._end("cancelled" if cancelled else "expired", f"the machine sent {signal.Signals(number).name}")
+
+    def _end(self, why: str, reason: str) -> None:
+        """Ask the training to end; kill it when it does not."""
+        if self.stopping:
+            return
+        self.stopping = why
+        self.error.setdefault("reason", "cancelled" if why == "cancelled" else reason)
+        self.kill_at = time.time() + GRACE_S
+        self._signal(signal.SIGTERM)
+
+    def _signal(self, number: int) -> None:
+        if self.child:
+            try:
+                os.killpg(self.child, number)
+            except ProcessLookupError:
+                pass
+
+    def _argv(self) -> list[str]:
+        python = self.attempt.get("python") or sys.executable
+        payload = os.path.join(self.box.inbox, "payload.py")
+        if os.path.exists(payload):
+            return [python, payload, self.box.root]
+        return [python, os.path.join(self.box.inbox, "worker.pyz"), "train", self.box.root]
+
+    def _train_once(self, restart: int) -> int:
+        """Start the training, carry its output to the end; returns its exit code, negative for a signal."""
+        out_r, out_w = os.pipe()
+        event_r, event_w = os.pipe()
+        life_r, life_w = os.pipe()
+        passed = {"SAMERUN_EVENTS": event_w, "SAMERUN_LIFELINE": life_r}
+        for fd in (*passed.values(), self.lock):
+            os.set_inheritable(fd, True)
+        env = {**os.environ, **{name: str(fd) for name, fd in passed.items()}, "SAMERUN_RESTART": str(restart)}
+        null = os.open(os.devnull, os.O_RDONLY)
+        actions = [(os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, out_w, 1), (os.POSIX_SPAWN_DUP2, out_w, 2)]
+        argv = self._argv()
+        self.child = os.posix_spawn(argv[0], argv, env, file_actions=actions, setpgroup=0, setsigdef=list(STOP_SIGNALS))
+        for fd in (out_w, event_w, life_r, null):
+            os.close(fd)
+        try:
+            return self._carry(out_r, event_r)
+        finally:
+            self._signal(signal.SIGKILL)  # what the training started and left behind
+            self.child = 0
+            for fd in (out_r, event_r, life_w):
+                os.close(fd)
+
+    def _carry(self, out_r: int, event_r: int) -> int:
+        """Carry lines and events until the training has ended and its pipes are drained."""
+        torn = {out_r: b"", event_r: b""}
+        poller = select.poll()
+        for fd in (out_r, event_r, self._wake_r):
+            poller.register(fd, select.POLLIN)
+        if self.stream.bell.open:
+            poller.register(self.stream.bell.listener, select.POLLIN)
+        beat = time.time() + HEARTBEAT_S
+        while True:
+            wait = max(0.0, min(beat, self.kill_at, self.deadline + DEADLINE_GRACE_S) - time.time())
+            ready = {fd for fd, _ in poller.poll(min(wait, HEARTBEAT_S) * 1000)}
+            now = time.time()
+            if now >= beat:
+                beat = now + HEARTBEAT_S
+                self.stream.event("heartbeat", {"seconds": round(now - self.begun, 1)})
+            if now >= self.deadline + DEADLINE_GRACE_S:
+                self._end("expired", f"max_hours ({self.job['max_hours']}) is over")
+            if now >= self.kill_at:
+                self._signal(signal.SIGKILL)
+                self.kill_at = float("inf")
+            if self._wake_r in ready:
+                _drain(self._wake_r)
+            if self.stream.bell.open and self.stream.bell.listener.fileno() in ready:
+                self.stream.bell.accept()
+            ended, status = os.waitpid(self.child, os.WNOHANG)
+            for fd in (event_r, out_r):
+                if (fd in ready or ended) and not self._read(fd, torn, final=bool(ended)) and not ended:
+                    poller.unregister(fd)
+            if ended:
+                return os.waitstatus_to_exitcode(status)
+
+    def _read(self, fd: int, torn: dict, final: bool) -> bool:
+        """Take what a pipe holds; False at its end. After the child's end, all that is left, and then no more."""
+        os.set_blocking(fd, False)
+        alive = True
+        while True:
+            try:
+                data = os.read(fd, LINE_LIMIT)
+            except BlockingIOError:
+                break
+            if not data:
+                alive = False
+                break
+            lines = (torn[fd] + data).split(b"\n")
+            torn[fd] = lines.pop()[-TORN_LIMIT:]
+            for line in lines:
+                self._take(fd, torn, line)
+            if not final:
+                break  # one read a turn: a chatty training must not starve signals and followers
+        if final and torn[fd]:
+            self._take(fd, torn, torn[fd])
+            torn[fd] = b""
+        return alive
+
+    def _take(self, fd: int, torn: dict, line: bytes) -> None:
+        if fd == next(iter(torn)):
+            self.stream.line(line)
+            return
+        try:
+            fields = json.loads(line)
+            name = fields.pop("event")
+        except (ValueError, KeyError, AttributeError, TypeError):
+            self.stream.line(line)
+            return
+        if name == "error":
+            self.error = fields
+        self.stream.event(str(name), fields)
+
+    def _finish(self, code: int) -> int:
+        """Manifest, last event, exit.json: in this order, so that who sees the exit finds the rest."""
+        from . import manifest
+
+        outcome = self.stopping or {0: "done", EXIT_EXPIRED: "expired"}.get(code, "failed")
+        fields: dict = {"outcome": outcome, "seconds": round(time.time() - self.begun, 3), **_describe(code)}
+        if outcome != "done":
+            fields["reason"] = self.error.get("reason") or _describe(code).get("reason", f"exit code {code}")
+            fields.update({key: self.error[key] for key in ("type", "remedy", "code") if key in self.error})
+        try:
+            fields["manifest"] = manifest.write_final(self.box, complete=outcome == "done")
+        except OSError as error:
+            fields["manifest_error"] = str(error)
+        self.stream.event("done" if outcome == "done" else "failed", fields)
+        try:
+            write_json(self.box.exit, fields)
+        except OSError:
+            os.unlink(self.box.reserve) if os.path.exists(self.box.reserve) else None
+            write_json(self.box.exit, fields)
+        self.stream.bell.ring()
+        return 0 if outcome == "done" else (code if code > 0 else 128 - code)
+
+
+def _describe(code: int) -> dict:
+    """An exit code in words. 137 and -9 alone do not prove a lack of memory; the kernel's count does."""
+    if code >= 0:
+        return {"exit_code": code}
+    name = signal.Signals(-code).name
+    kills = _oom_kills()
+    reason = f"the training was killed by {name}"
+    if code == -signal.SIGKILL and kills:
+        reason += f" (the kernel has killed {kills} process(es) here for lack of memory)"
+    return {"exit_code": code, "signal": name, "reason": reason}
+
+
+def _oom_kills() -> int:
+    """How often the kernel killed for lack of memory in this control group (Linux, cgroup 2), 0 where unknown."""
+    try:
+        with open("/proc/self/cgroup", encoding="ascii") as stream:
+            group = stream.read().strip().rsplit("::", 1)[-1]
+        with open(f"/sys/fs/cgroup{group}/memory.events", encoding="ascii") as stream:
+            counts = dict(line.split() for line in stream)
+        return int(counts.get("oom_kill", 0))
+    except (OSError, ValueError):
+        return 0
+
+
+def _drain(fd: int) -> None:
+    try:
+        while os.read(fd, 512):
+            pass
+    except BlockingIOError:
+        pass

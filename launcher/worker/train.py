@@ -1,0 +1,304 @@
+"""The training process: one call of Ultralytics, with everything it would do silently made explicit or recorded.
+
+Promises: only what the user set is passed on; nothing is written outside the box; each finished epoch leaves a copy
+of its checkpoint, a manifest and an event, in this order; a resume is what it claims to be, or it fails.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import sys
+import time
+import traceback
+from typing import Any
+
+from . import checkpoint, manifest, view
+from .box import EXIT_EXPIRED, Box
+from .events import Emitter, hold_lifeline
+from .guard import Guard, GuardError
+
+VERSIONS = ("ultralytics", "torch", "torchvision", "numpy", "opencv-python", "pillow")
+LEAVE_MARGIN = 1.2  # epochs of time that must be left before the deadline to begin another one
+ERROR_LIMIT = 2000  # characters of an error's text that an event carries
+
+
+class Expired(Exception):
+    """The attempt's time is up. An exception, because `trainer.stop` would strip the checkpoint of its optimizer."""
+
+
+def train(root: str) -> int:
+    """Train the box's job. Returns 0 when done, EXIT_EXPIRED when it left for lack of time, 1 when it failed."""
+    hold_lifeline()
+    box = Box(root)
+    emit = Emitter()
+    try:
+        _environment(box)
+        Training(box, emit).run()
+    except Expired:
+        return EXIT_EXPIRED
+    except Exception as error:  # noqa: BLE001  the last place that can say why
+        traceback.print_exc()
+        emit("error", **_explain(error))
+        return 1
+    return 0
+
+
+def _explain(error: Exception) -> dict:
+    """What went wrong, and what to do, for the failed event."""
+    text = f"{type(error).__name__}: {error}"[:ERROR_LIMIT]
+    found = {"type": type(error).__name__, "reason": text}
+    if isinstance(error, GuardError):
+        return {**found, "code": error.code, "remedy": error.remedy}
+    if "out of memory" in text.lower():
+        found["remedy"] = "lower train.batch or train.imgsz, or take a machine with more memory"
+    elif isinstance(error, OSError) and error.errno == 28:
+        found["remedy"] = "free disk space on the machine that trains, then `launch resume`"
+    return found
+
+
+def _environment(box: Box) -> None:
+    """Everything Ultralytics reads from its surroundings, set before it is imported.
+
+    Its settings file and fonts are private to the box; network look-ups, telemetry, installs at run time and the
+    upload of weights to its platform are off; checkpoints are unpickled with its safe loader.
+    """
+    os.makedirs(box.work, exist_ok=True)
+    os.chdir(box.work)
+    os.environ.update(
+        YOLO_CONFIG_DIR=os.path.join(box.work, "cfg"),
+        YOLO_OFFLINE="1",
+        YOLO_AUTOINSTALL="0",
+        ULTRALYTICS_SAFE_LOAD="1",
+        MPLCONFIGDIR=os.path.join(box.work, "mpl"),
+        XDG_CACHE_HOME=os.path.join(box.work, "cache"),
+        TORCH_HOME=os.path.join(box.work, "torch"),
+        TMPDIR=os.path.join(box.work, "tmp"),
+    )
+    os.environ.pop("ULTRALYTICS_API_KEY", None)
+    os.makedirs(os.environ["TMPDIR"], exist_ok=True)
+    fonts = os.path.join(os.environ["YOLO_CONFIG_DIR"], "Ultralytics")
+    os.makedirs(fonts, exist_ok=True)
+    import matplotlib
+
+    font = os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+    for name in ("Arial.ttf", "Arial.Unicode.ttf"):  # any TrueType font stops the download of these
+        if not os.path.exists(os.path.join(fonts, name)):
+            shutil.copyfile(font, os.path.join(fonts, name))
+    from ultralytics import settings
+
+    off = ("sync", "clearml", "comet", "dvc", "hub", "mlflow", "neptune", "raytune", "tensorboard", "wandb")
+    settings.update(
+        {
+            **{key: False for key in off if key in settings},
+            **({"api_key": ""} if "api_key" in settings else {}),
+            "datasets_dir": os.path.join(box.work, "datasets"),
+            "weights_dir": os.path.join(box.work, "weights"),
+            "runs_dir": os.path.join(box.work, "runs"),
+        }
+    )
+
+
+class Training:
+    """One process's share of an attempt: from the start, or from a checkpoint."""
+
+    def __init__(self, box: Box, emit: Emitter) -> None:
+        self.box = box
+        self.emit = emit
+        self.job = box.job()
+        self.attempt = box.attempt()
+        self.guard = Guard(lambda code, **evidence: emit("warning", code=code, **evidence))
+        self.epoch_open = False  # on_train_epoch_end fired since the last on_fit_epoch_end
+        self.saved: checkpoint.Checkpoint | None = None
+        hours = self.job.get("max_hours")
+        begun = os.path.getmtime(box.started) if os.path.exists(box.started) else time.time()
+        self.deadline = begun + hours * 3600 if hours else float("inf")
+
+    def run(self) -> None:
+        """Check what came, load, train."""
+        self._check_inputs()
+        data = view.make(self.box)
+        resume = checkpoint.newest(self.box) or checkpoint.adopt(self.box)
+        if resume is None and os.path.isdir(self.box.train):
+            shutil.rmtree(self.box.train)  # an epoch begun and never finished: nothing in it can be gone on from
+        device = self._device()
+        from ultralytics import YOLO
+
+        if resume is None:
+            model = YOLO(self._model())
+            arguments = {**self.job["train"], "exist_ok": True}
+        else:
+            last = self._restore(resume)
+            model = YOLO(last)
+            arguments = {"resume": True}
+        for name in ("on_train_start", "on_train_batch_end", "on_train_epoch_end", "on_model_save", "on_fit_epoch_end"):
+            model.add_callback(name, getattr(self, name))
+        self.resume = resume
+        trainer = _finishing(model._smart_load("trainer")) if resume is not None and resume.stop else None
+        model.train(trainer=trainer, **arguments, data=data, save_dir=self.box.train, device=device)
+
+    def _check_inputs(self) -> None:
+        """Every file of the bundle has the bytes that were sent. Raises ValueError."""
+        for path, digest in self.attempt.get("files", {}).items():
+            if manifest.entry(self.box.inbox, path)["sha256"] != digest:
+                raise ValueError(f"in/{path} is not what was sent: its sha256 differs")
+
+    def _device(self) -> str:
+        """Ultralytics' word for the device asked for. `auto` is CUDA, else Apple's GPU, else the CPU."""
+        import torch
+
+        asked = str(self.attempt.get("device") or "auto")
+        if asked == "auto":
+            asked = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        return "0" if asked == "cuda" else asked
+
+    def _model(self) -> str:
+        """A name Ultralytics knows, or the file that came with the job."""
+        file = self.job.get("model_file")
+        return os.path.join(self.box.inbox, file) if file else str(self.job["model"])
+
+    def _restore(self, resume: checkpoint.Checkpoint) -> str:
+        """Lay the checkpoint out and look into it before anything is claimed. Returns the path of last.pt."""
+        from ultralytics.nn.tasks import torch_safe_load
+
+        loaded, _ = torch_safe_load(resume.path("last.pt"))
+        epoch, optimizer = loaded.get("epoch", -1), loaded.get("optimizer")
+        if epoch != resume.epoch - 1 or optimizer is None:
+            state = f"epoch {epoch}, optimizer {'present' if optimizer else 'missing'}"
+            raise ValueError(f"the checkpoint of epoch {resume.epoch} cannot be resumed: it holds {state}")
+        checkpoint.restore(self.box, resume)
+        return os.path.join(self.box.train, "weights", "last.pt")
+
+    # Callbacks of Ultralytics, in the order in which they fire.
+
+    def on_train_start(self, trainer: Any) -> None:
+        """Record what the trainer really does: args.yaml is the request, not the evidence."""
+        self.guard.device(str(self.attempt.get("device") or "auto"), trainer.device.type)
+        if self.resume is not None and not self.resume.stop and trainer.start_epoch != self.resume.epoch:
+            raise RuntimeError(f"resumed at epoch {trainer.start_epoch + 1}, not after {self.resume.epoch}")
+        if self.resume is not None:
+            digest = next(file["sha256"] for file in self.resume.entries if file["path"].endswith("last.pt"))
+            self.emit("resumed", epoch=self.resume.epoch, checkpoint=digest, finishing=self.resume.stop)
+        self.emit("started", **_effective(trainer), restart=int(os.environ.get("SAMERUN_RESTART", "0")))
+
+    def on_train_batch_end(self, trainer: Any) -> None:
+        """Guard the losses of each batch."""
+        losses = _losses(trainer) if trainer.epoch == 0 else {}
+        self.guard.batch(trainer.epoch == 0, losses, trainer.batch_size)
+
+    def on_train_epoch_end(self, trainer: Any) -> None:
+        """The epoch's batches are done; validation, CSV row and checkpoint follow."""
+        self.guard.epoch(trainer.device.type, _losses(trainer))
+        self.epoch_open = True
+
+    def on_model_save(self, trainer: Any) -> None:
+        """Copy the checkpoint aside and publish it."""
+        best_is_last = trainer.best_fitness == trainer.fitness
+        self.saved = checkpoint.set_aside(self.box, trainer.epoch + 1, bool(trainer.stop), best_is_last)
+        files = self.saved.files()
+        stable = [manifest.entry(self.box.out, "train/args.yaml")]
+        manifest.write(self.box, "epoch", files + stable, complete=False, epoch=self.saved.epoch, stop=self.saved.stop)
+
+    def on_fit_epoch_end(self, trainer: Any) -> None:
+        """One event for an epoch; this fires once more for the final evaluation of best.pt."""
+        if not self.epoch_open:
+            self.emit("final_eval", metrics=dict(trainer.metrics), speed=dict(trainer.validator.speed))
+            return
+        self.epoch_open = False
+        self.emit("epoch", **_epoch(trainer))
+        if self.saved is not None and self.saved.epoch == trainer.epoch + 1:
+            files = [{key: file[key] for key in ("path", "size", "sha256")} for file in self.saved.files()]
+            self.emit("checkpoint", epoch=self.saved.epoch, files=files)
+        if time.time() + LEAVE_MARGIN * (trainer.epoch_time or 0.0) > self.deadline and not trainer.stop:
+            self.emit("error", reason=f"max_hours ({self.job['max_hours']}) would be over within the next epoch")
+            raise Expired
+
+
+def _finishing(base: Any) -> Any:
+    """A trainer for a checkpoint after which only the final evaluation was missing."""
+
+    class Finishing(base):
+        def resume_training(self, ckpt: dict) -> None:
+            self._load_checkpoint_state(ckpt)
+            self.start_epoch = ckpt["epoch"]
+
+        def _do_train(self) -> None:
+            self._setup_train()
+            self.epoch = self.start_epoch
+            self.run_callbacks("on_train_start")
+            self.final_eval()
+            if self.args.plots:
+                self.plot_metrics()
+            self.run_callbacks("on_train_end")
+
+    return Finishing
+
+
+def _losses(trainer: Any) -> dict:
+    """The epoch's mean training losses so far, by Ultralytics' names (box_loss, cls_loss, dfl_loss)."""
+    items = trainer.label_loss_items(trainer.tloss, prefix="train")
+    return {key.split("/", 1)[-1]: float(value) for key, value in items.items()}
+
+
+def _epoch(trainer: Any) -> dict:
+    """What an epoch event says. `epoch` counts from 1, times are seconds, memory is GB (the device's, else RSS)."""
+    import psutil
+
+    memory = trainer._get_memory() if trainer.device.type != "cpu" else psutil.Process().memory_info().rss / 1e9
+    return {
+        "epoch": trainer.epoch + 1,
+        "epochs": trainer.epochs,
+        "losses": _losses(trainer),
+        "metrics": dict(trainer.metrics),
+        "fitness": trainer.fitness,
+        "best_fitness": trainer.best_fitness,
+        "lr": dict(trainer.lr),
+        "seconds": round(trainer.epoch_time or 0.0, 3),
+        "memory_gb": round(memory, 3),
+        "batch": trainer.batch_size,
+    }
+
+
+def _effective(trainer: Any) -> dict:
+    """The arguments, device, precision, loader, optimizer and versions that the trainer really has."""
+    import torch
+
+    group = trainer.optimizer.param_groups[0]
+    gpu = torch.cuda.get_device_name(trainer.device) if trainer.device.type == "cuda" else ""
+    weights = hashlib.sha256()
+    for name, value in sorted(trainer.model.state_dict().items()):
+        weights.update(name.encode())
+        weights.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return {
+        "arguments": json.loads(json.dumps(vars(trainer.args), default=str)),
+        "device": trainer.device.type,
+        "device_name": gpu or platform.processor() or platform.machine(),
+        "amp": bool(trainer.amp),
+        "batch": trainer.batch_size,
+        "accumulate": trainer.accumulate,
+        "workers": trainer.train_loader.num_workers,
+        "threads": torch.get_num_threads(),
+        "world_size": trainer.world_size,
+        "optimizer": type(trainer.optimizer).__name__,
+        "lr0": group.get("initial_lr", group["lr"]),
+        "momentum": group.get("momentum", (group.get("betas") or [None])[0]),
+        "images": {"train": len(trainer.train_loader.dataset), "val": len(trainer.test_loader.dataset)},
+        "initial_weights": weights.hexdigest(),
+        "versions": _versions(),
+        "platform": platform.platform(),
+    }
+
+
+def _versions() -> dict:
+    from importlib import metadata
+
+    found = {"python": sys.version.split()[0]}
+    for name in VERSIONS:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

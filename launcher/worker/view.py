@@ -1,0 +1,80 @@
+"""The dataset as Ultralytics may have it: links to the images, copies of the labels, in the box's scratch folder.
+
+Ultralytics writes a label cache beside the labels and rewrites JPEG files that end oddly, in place. Neither may reach
+the user's dataset, so the training sees a view: every image is a link, except those that would be rewritten, which
+are copies; labels are copies; the split lists are files of absolute paths in the order Ultralytics sorts them into.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+from . import manifest
+from .box import Box, read_json, write_bytes
+
+DONE = "data.yaml"
+
+
+class DataMismatch(Exception):
+    """The dataset on this machine is not the one the run was planned with."""
+
+
+def make(box: Box) -> str:
+    """Check the dataset against in/data.json and lay the view below work/data; returns the path of its data.yaml.
+
+    Sizes are always compared, digests when the attempt asks for it (the data travelled). Raises DataMismatch.
+    """
+    listing = read_json(os.path.join(box.inbox, "data.json"))
+    attempt = box.attempt()
+    source = str(attempt["data_root"])
+    view = os.path.join(box.work, "data")
+    done = os.path.join(view, DONE)
+    if os.path.exists(done):
+        return done  # a restarted training: the view is whole, and so is the label cache in it
+    _check(source, listing, digests=bool(attempt.get("verify_data")))
+    copies = set(listing.get("copy", ()))
+    for split, items in listing["splits"].items():
+        lines = []
+        for item in items:
+            target = os.path.join(view, item["image"])
+            origin = os.path.join(source, item["image"])
+            _place(origin, target, copy=item["image"] in copies)
+            if item["label"]:
+                _place(os.path.join(source, item["label"]), os.path.join(view, item["label"]), copy=True)
+            lines.append(target)
+        write_bytes(os.path.join(view, f"{split}.txt"), ("\n".join(lines) + "\n").encode())
+    # JSON is YAML: no quoting rules to get wrong, and no YAML library needed here.
+    yaml = {"path": view, **{split: f"{split}.txt" for split in listing["splits"]}, "names": _names(listing)}
+    write_bytes(done, json.dumps(yaml, indent=1).encode())
+    return done
+
+
+def _names(listing: dict) -> list[str]:
+    """Class names as a list: JSON has no integer keys."""
+    names = {int(key): value for key, value in listing["names"].items()}
+    return [names[index] for index in sorted(names)]
+
+
+def _check(source: str, listing: dict, digests: bool) -> None:
+    for file in listing["files"]:
+        path = os.path.join(source, file["path"])
+        try:
+            size = os.stat(path).st_size
+        except OSError as error:
+            raise DataMismatch(f"{file['path']} is not in the dataset at {source}: {error.strerror}") from error
+        if size != file["size"]:
+            raise DataMismatch(f"{file['path']} has {size} bytes, {file['size']} when the run was planned")
+        if digests and manifest.entry(source, file["path"])["sha256"] != file["sha256"]:
+            raise DataMismatch(f"{file['path']} has other bytes than when the run was planned")
+
+
+def _place(origin: str, target: str, copy: bool) -> None:
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    if os.path.lexists(target):
+        os.unlink(target)
+    if copy:
+        shutil.copyfile(origin, target)
+    else:
+        os.symlink(origin, target)
