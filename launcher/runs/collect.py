@@ -18,7 +18,8 @@ from launcher.runs import events
 from launcher.sync import manifest as manifests
 from launcher.sync.install import Synced, install
 
-REQUIRED = ("train/args.yaml", "train/results.csv", "train/weights/best.pt", "train/weights/last.pt")
+RESULTS = "train/results.csv"
+REQUIRED = ("train/args.yaml", RESULTS, "train/weights/best.pt", "train/weights/last.pt")
 
 
 @dataclass(frozen=True)
@@ -79,12 +80,10 @@ def missing(folder: Path, attempt: str, *, payload: str | None) -> str:
         return "the worker's last event is missing"
     if said[-1].fields.get("manifest") != hashlib.sha256(raw).hexdigest():
         return "the manifest is not the one that the worker's last event names"
-    if payload is not None:
-        return ""
-    for path in REQUIRED:
+    for path in REQUIRED if payload is None else ():
         if manifest.entry(path) is None:
             return f"a finished training has {path}; this one has not"
-    return _epochs(folder / "train" / "results.csv")
+    return _epochs(folder / RESULTS) if manifest.entry(RESULTS) is not None else ""
 
 
 def _epochs(file: Path) -> str:

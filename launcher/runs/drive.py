@@ -68,8 +68,26 @@ class Driver:
         return self.record
 
     def again(self) -> None:
-        """Journal another attempt of a run that has ended early, or whose attempts were used up."""
+        """Journal another attempt of a run that has ended early, on this driver's backend."""
+        self.record = replace(self.record, backend=self.backend.name)
         self._journal()
+
+    def abandon(self) -> RunRecord:
+        """Take a run whose attempt was told to stop to its end: collect what there is, submit nothing any more."""
+        last = self.record.attempt
+        handle = last.as_handle() if last is not None else None
+        if handle is None and last is not None:
+            handle = self.backend.find(attempts.build(self.settings, self.store, self.record, last))
+            if handle is not None:  # submitted, and the reply never written down
+                self._save(self.record.with_attempt(handle=dict(handle.data)))
+                self.backend.cancel(handle)
+                self._move(RunState.QUEUED)
+        if handle is None:
+            self._move(RunState.CANCELLED, reason="cancelled before it was submitted")
+            return self.record
+        status = self._follow(handle)
+        self._collect(handle, status, go_on=False)
+        return self.record
 
     # Submitting.
 
@@ -194,7 +212,7 @@ class Driver:
 
     # Collecting.
 
-    def _collect(self, handle: Handle, status: Status) -> bool:
+    def _collect(self, handle: Handle, status: Status, *, go_on: bool = True) -> bool:
         """Fetch and check what there is, and say what the run is now. False: stop here, though it has not ended."""
         last = self.record.attempts[-1]
         found = collect.collect(self.backend, handle, self.folder)
@@ -207,7 +225,7 @@ class Driver:
                     trouble, remedy=f"`launch fetch {self.record.id}` tries again; the files are still there"
                 )
             self._move(RunState.VERIFIED, reason="")
-        elif status.state in RESUMABLE and len(self.record.attempts) < self.record.max_attempts:
+        elif go_on and status.state in RESUMABLE and len(self.record.attempts) < self.record.max_attempts:
             self._release(handle)
             self._journal()
             return True

@@ -7,6 +7,7 @@ that is no event is a line of the log; nothing that a worker prints can crash th
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,8 @@ from typing import Any
 from launcher.files import storage, write_atomic
 
 MARK = "@samerun "
-LINE_LIMIT = 1 << 16
+LINE_LIMIT = 1 << 16  # characters of one line that are kept
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[@-_]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 FIELDS_LIMIT = 512
 FOLLOW = ".follow.json"
 EVENTS = "events.jsonl"
@@ -60,6 +62,11 @@ def parse(line: str) -> Event | None:
     return Event(attempt, seq, time, name, value) if len(value) <= FIELDS_LIMIT else None
 
 
+def clean(line: str) -> str:
+    """A line of the log without terminal controls: what a worker prints must not drive the user's terminal."""
+    return _CONTROL.sub("", line[:LINE_LIMIT])
+
+
 def merge(events: Iterable[Event], attempts: Iterable[str]) -> list[Event]:
     """Events of these attempts, each once, in order of attempt and number; those of other attempts are left out."""
     order = {attempt: index for index, attempt in enumerate(attempts)}
@@ -94,7 +101,7 @@ class Mirror:
         for line in lines:
             event = parse(line)
             if event is None:
-                log.append(line[:LINE_LIMIT])
+                log.append(clean(line))
             elif event.attempt == self._attempt and event.seq > self.last_seq:
                 events.append(event)
                 self.last_seq = event.seq

@@ -1,0 +1,1 @@
+"""What checks a backend: the conformance suite and its helpers, shipped so that third parties' backends run it too."""

@@ -1,0 +1,30 @@
+"""`launch attach`: follow a run again, and go on with it where it was left."""
+
+from __future__ import annotations
+
+import argparse
+
+from launcher import registry
+from launcher.cli import out
+from launcher.cli.follow import exit_of, follow, summary
+from launcher.runs.store import Store
+from launcher.settings import Settings
+
+
+def main(argv: list[str]) -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(prog="launch attach", description=__doc__)
+    parser.add_argument("run", help="a run")
+    parser.add_argument("--json", action="store_true", help="JSON lines on stdout, the result object last")
+    parser.add_argument("--logs", action="store_true", help="print every line of the worker instead of the table")
+    args = parser.parse_args(argv)
+    settings = Settings.load()
+    store = Store(settings.runs_dir)
+    record = store.read(store.resolve(args.run))
+    if record.state.ended:
+        summary(record, store.folder(record.id))
+        if args.json:
+            out.emit(out.result(record, store.folder(record.id)))
+        return exit_of(record)
+    backend = registry.load(record.backend, settings)
+    return follow(store, settings, backend, record, as_json=args.json, logs=args.logs)

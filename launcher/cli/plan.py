@@ -1,0 +1,37 @@
+"""`launch plan`: what a run would do, on one backend or on all; submits nothing."""
+
+from __future__ import annotations
+
+from launcher import registry
+from launcher.cli import out
+from launcher.cli.planning import planned, show
+from launcher.cli.progress import bars
+from launcher.cli.run import parser
+from launcher.errors import Exit, SamerunError
+from launcher.runs import create
+from launcher.settings import Settings
+from launcher.spec.load import load_spec
+
+
+def main(argv: list[str]) -> int:
+    """Run the command."""
+    args = parser("launch plan").parse_args(argv)
+    settings = Settings.load()
+    loaded = load_spec(args.spec, args.overrides)
+    with bars() as progress:
+        data = create.look_at_data(settings, loaded.spec, progress, make=False)
+    code = Exit.OK
+    for name in registry.names(settings) if args.backend == "all" else [args.backend]:
+        try:
+            plan = planned(settings, loaded, registry.load(name, settings), data)
+        except SamerunError as error:
+            if args.backend != "all":
+                raise
+            code = Exit(out.print_error(error, as_json=args.json))
+            continue
+        if args.json:
+            out.emit({"backend": name, **plan.as_json()})
+        else:
+            show(plan)
+        code = Exit.USAGE if plan.errors else code
+    return code

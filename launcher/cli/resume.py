@@ -1,0 +1,38 @@
+"""`launch resume`: go on with a run that ended early, from its last checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+
+from launcher import registry
+from launcher.cli import out
+from launcher.cli.follow import follow
+from launcher.errors import NotFoundError
+from launcher.runs import attempts
+from launcher.runs.state import RunState
+from launcher.runs.store import Store
+from launcher.settings import Settings
+
+
+def main(argv: list[str]) -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(prog="launch resume", description=__doc__)
+    parser.add_argument("run", help="a run that is failed, cancelled or lost (one still going on is followed)")
+    parser.add_argument("--backend", help="go on there; default: where it was")
+    parser.add_argument("--json", action="store_true", help="JSON lines on stdout, the result object last")
+    parser.add_argument("--detach", action="store_true", help="return as soon as the backend has accepted the run")
+    args = parser.parse_args(argv)
+    settings = Settings.load()
+    store = Store(settings.runs_dir)
+    record = store.read(store.resolve(args.run))
+    if record.state is RunState.VERIFIED:
+        raise NotFoundError(f"{record.id} is verified: there is nothing to go on with")
+    name = args.backend or record.backend
+    if not record.state.ended and name != record.backend:
+        remedy = f"`launch cancel {record.id}` first"
+        raise NotFoundError(f"{record.id} is {record.state} on {record.backend}: it cannot move now", remedy=remedy)
+    epoch = attempts.checkpoint_epoch(store.folder(record.id))
+    out.say(f"  {record.id} goes on after epoch {epoch}" if epoch else f"  {record.id} has no checkpoint: from the start")
+    backend = registry.load(name, settings)
+    again = record.state.ended
+    return follow(store, settings, backend, record, as_json=args.json, detach=args.detach, resume=again)
