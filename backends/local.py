@@ -77,7 +77,7 @@ class LocalBackend:
     def check(self) -> list[Finding]:
         """Disk and accelerators of this machine."""
         found = [Finding("local.device", Severity.INFO, f"`auto` is {_auto()} here", platform.platform())]
-        folder = next(path for path in (self._root, *self._root.parents) if path.exists())
+        folder = self._standing()
         free = shutil.disk_usage(folder).free
         if free < LOW_DISK_BYTES:
             message, remedy = f"{free / 1e9:.1f} GB are free at {folder}", "free some space, or set SAMERUN_RUNS_DIR"
@@ -100,7 +100,8 @@ class LocalBackend:
             remedy = "set resources.device to auto or cpu, or choose another backend"
             findings.append(Finding("local.no-device", Severity.ERROR, message, platform.platform(), remedy))
         machine = f"{platform.node() or 'this machine'}, {os.cpu_count()} CPUs"
-        return Offer(machine, device, max_hours=need.max_hours, price_per_hour=0.0, findings=tuple(findings))
+        disk = shutil.disk_usage(self._standing()).free
+        return Offer(machine, device, need.max_hours, 0.0, _free_memory(), disk, tuple(findings))
 
     def prepare(self, attempt: Attempt) -> LocalRequest:
         """The box and the command."""
@@ -201,7 +202,9 @@ class LocalBackend:
             if time.monotonic() > until:
                 _kill_session(leader)
                 if time.monotonic() > until + 5:
-                    raise RemoteError(f"{handle.attempt} does not end", remedy=f"look at the processes of session {leader}")
+                    raise RemoteError(
+                        f"{handle.attempt} does not end", remedy=f"look at the processes of session {leader}"
+                    )
             time.sleep(0.02)
         return status
 
@@ -224,6 +227,10 @@ class LocalBackend:
         return [self._handle(box.name) for box in sorted(self._root.iterdir()) if not box.name.startswith(".")]
 
     # Below the contract.
+
+    def _standing(self) -> Path:
+        """The runs folder, or the nearest folder above it that exists."""
+        return next(path for path in (self._root, *self._root.parents) if path.exists())
 
     def _box(self, attempt: str) -> Path:
         return self._root / attempt
@@ -324,6 +331,16 @@ def _kill_session(leader: int) -> None:
         with contextlib.suppress(OSError, psutil.Error):
             if leader and os.getsid(process.pid) == leader:
                 process.kill()
+
+
+def _free_memory() -> int | None:
+    """Bytes that a new process can have without swapping; None where the system does not say."""
+    try:
+        with Path("/proc/meminfo").open(encoding="ascii") as stream:
+            found = dict(line.split(":", 1) for line in stream)
+        return int(found["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return None
 
 
 def _auto() -> str:

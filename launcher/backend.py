@@ -73,12 +73,17 @@ class Need:
 
 @dataclass(frozen=True)
 class Offer:
-    """The machine a backend would use. `max_hours`: longest attempt it allows; price in US dollars an hour."""
+    """The machine a backend would use; None is not known.
+
+    `max_hours`: longest attempt it allows; price in US dollars an hour; free memory and disk in bytes.
+    """
 
     machine: str
     device: str
     max_hours: float | None = None
     price_per_hour: float | None = None
+    free_memory: int | None = None
+    free_disk: int | None = None
     findings: tuple[Finding, ...] = ()
 
 

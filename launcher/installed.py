@@ -32,7 +32,7 @@ class Installed:
 
 def installed(settings: Settings) -> Installed:
     """Read the cache, or look and fill it. A cache that cannot be read or written is only slower."""
-    folders = [(folder, os.stat(folder).st_mtime_ns) for folder in sys.path if folder and Path(folder).is_dir()]
+    folders = [(folder, Path(folder).stat().st_mtime_ns) for folder in sys.path if folder and Path(folder).is_dir()]
     key = hashlib.sha256(repr((sys.version, folders, VERSIONED)).encode()).hexdigest()[:24]
     file = settings.cache_dir / "installed" / f"{key}.json"
     try:

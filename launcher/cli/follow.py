@@ -83,11 +83,13 @@ def summary(record: RunRecord, folder: Path) -> None:
     out.say(f"  folder   {folder}")
     checked = record.checked
     if checked.get("files") is not None and checked.get("files"):
-        what = f"{checked['files']} files, {out.size(checked['bytes'])}, each read again and equal to its sha256"
+        what = f"{checked['files']} files, {out.size(checked['bytes'])}, each equal to the sha256 that the worker wrote"
         out.say(f"  checked  {what if good else 'kept ' + str(checked['files']) + ' files of what there was'}")
-    numbers = [f"{name} {record.metrics[key]:.3f}" for name, key in out.METRICS.items() if record.metrics.get(key) is not None]
+    numbers = [
+        f"{name} {record.metrics[key]:.3f}" for name, key in out.METRICS.items() if record.metrics.get(key) is not None
+    ]
     if numbers:
-        out.say(f"  metrics  {'  '.join(numbers)}  (best.pt, validated on the machine that trained it)")
+        out.say(f"  metrics  {'  '.join(numbers)}  (as the machine that trained it says)")
     if record.state in (RunState.FAILED, RunState.CANCELLED, RunState.LOST):
         out.say(f"  next     `launch logs {record.id}` shows what was printed; `launch resume {record.id}` goes on")
 
@@ -142,7 +144,9 @@ class JsonView:
             self._state = record.state
             out.emit({"run": record.id, "state": str(record.state), "reason": record.reason})
         for event in progress.events:
-            out.emit({"attempt": event.attempt, "seq": event.seq, "time": event.time, "event": event.name, **event.fields})
+            out.emit(
+                {"attempt": event.attempt, "seq": event.seq, "time": event.time, "event": event.name, **event.fields}
+            )
 
 
 class PlainView:
@@ -195,7 +199,9 @@ class LiveView:
         from rich.console import Console
         from rich.live import Live
 
-        self._live = Live(self._render(), console=Console(stderr=True), refresh_per_second=4, get_renderable=self._render)
+        self._live = Live(
+            self._render(), console=Console(stderr=True), refresh_per_second=4, get_renderable=self._render
+        )
         self._live.start()
         return self
 

@@ -32,7 +32,9 @@ def main(argv: list[str]) -> int:
         remedy = f"`launch cancel {record.id}` first"
         raise NotFoundError(f"{record.id} is {record.state} on {record.backend}: it cannot move now", remedy=remedy)
     epoch = attempts.checkpoint_epoch(store.folder(record.id))
-    out.say(f"  {record.id} goes on after epoch {epoch}" if epoch else f"  {record.id} has no checkpoint: from the start")
+    out.say(
+        f"  {record.id} goes on after epoch {epoch}" if epoch else f"  {record.id} has no checkpoint: from the start"
+    )
     backend = registry.load(name, settings)
     again = record.state.ended
     return follow(store, settings, backend, record, as_json=args.json, detach=args.detach, resume=again)

@@ -10,9 +10,9 @@ from launcher import registry
 from launcher.backend import Backend
 from launcher.cli import out
 from launcher.cli.follow import follow
-from launcher.errors import Exit
 from launcher.cli.planning import planned, show
 from launcher.cli.progress import bars
+from launcher.errors import Exit
 from launcher.runs import create
 from launcher.runs.store import Store
 from launcher.settings import Settings
@@ -24,7 +24,14 @@ def parser(command: str = "launch") -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog=command, description=__doc__)
     made.add_argument("spec", type=Path, help="the job spec, a YAML file")
     made.add_argument("--backend", default="local", help="where to run (default: local, this machine)")
-    made.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", dest="overrides", help="override a field, e.g. train.epochs=3")
+    made.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        dest="overrides",
+        help="override a field, e.g. train.epochs=3",
+    )
     made.add_argument("--json", action="store_true", help="JSON lines on stdout, the result object last")
     return made
 

@@ -34,7 +34,11 @@ def _rows(record: RunRecord, folder: str) -> list[tuple[str, str]]:
         rows.append(("data", f"{record.data['root']}, fingerprint {str(record.data['fingerprint'])[:12]}"))
     if record.epoch is not None:
         rows.append(("epoch", f"{record.epoch} of {record.epochs}"))
-    rows += [("metric", f"{name} {record.metrics[key]:.4f}") for name, key in out.METRICS.items() if record.metrics.get(key) is not None]
+    rows += [
+        ("metric", f"{name} {record.metrics[key]:.4f}")
+        for name, key in out.METRICS.items()
+        if record.metrics.get(key) is not None
+    ]
     for attempt in record.attempts:
         more = [str(attempt.state or "journalled"), attempt.backend]
         more += [f"resumed after epoch {attempt.resumed_epoch}"] if attempt.resumed_epoch else []
@@ -48,7 +52,9 @@ def _rows(record: RunRecord, folder: str) -> list[tuple[str, str]]:
             rows.append(("  with", versions))
     if record.checked:
         rows.append(("checked", ", ".join(f"{name} {value}" for name, value in record.checked.items())))
-    rows += [("finding", f"{finding['severity']} {finding['code']}: {finding['message']}") for finding in record.findings]
+    rows += [
+        ("finding", f"{finding['severity']} {finding['code']}: {finding['message']}") for finding in record.findings
+    ]
     if record.payload:
         rows.append(("payload", f"{record.payload} ran in the place of the training"))
     if record.notes:

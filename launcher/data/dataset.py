@@ -269,7 +269,10 @@ class _Reader:
                             continue
                         if entry.is_dir():
                             real = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
-                            if real not in above:  # a link to a folder above itself would never end
+                            if real in above:
+                                text = f"{entry.path} links to a folder above it: Ultralytics would go round for ever"
+                                self.problem(split, text, "remove the link")
+                            else:
                                 todo.append((entry.path, (*above, real)))
                         elif entry.name.rpartition(".")[2].lower() in IMAGE_SUFFIXES and "." in entry.name:
                             found.append(entry.path[skip:])

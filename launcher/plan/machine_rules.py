@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from launcher.finding import Severity
-from launcher.plan.case import NO_ACCELERATOR, Case, numbers
+from launcher.plan.case import Case, numbers
 from launcher.plan.rule import CODE, ISSUES, PULLS, Rule, Said
 
 PINNED = ("ultralytics", "torch")
@@ -97,7 +97,7 @@ def needs_network(case: Case) -> Said | None:
         return None
     file = model if model.endswith(".pt") else f"{model}.pt"
     return Said(
-        f"the machine must reach github.com: Ultralytics downloads {file} there, and no digest says which bytes it gets",
+        f"the machine must reach github.com: Ultralytics downloads {file} there, and no digest says what it gets",
         f"model {model} is a name, no file here; YOLO_OFFLINE does not stop this download",
         f"download it once, then --set model=/path/to/{file}: it travels with the run",
     )
@@ -124,7 +124,7 @@ def mps_pose(case: Case) -> Said | None:
     """H06."""
     if case.device != "mps" or _task(case) != "pose":
         return None
-    evidence = f"model {case.spec.model} on mps; Ultralytics warns of it itself and recommends the CPU"
+    evidence = f"model {case.spec.model} on mps; reported for every version, and 8.4.190 does not warn of it any more"
     return Said("pose training on Apple's GPU gives wrong keypoints", evidence, _CPU_OR_GPU)
 
 
@@ -134,7 +134,7 @@ def mps_old(case: Case) -> Said | None:
     if case.device != "mps" or version is None or numbers(version) >= SAME_STREAM_VERSION:
         return None
     return Said(
-        "this version can stop with a shape mismatch in tal.py, or slow down as memory is not given back, on Apple's GPU",
+        "on Apple's GPU this version can stop with a shape mismatch in tal.py, or slow down as memory is not given back",
         f"ultralytics {version}; the mismatch was seen from 8.3 to 8.4.2x (#22971, #23853, #24200), the memory before "
         "27 March 2026 (#22621, #24038); 8.4.190 has neither pattern",
         "--set environment.ultralytics=8.4.190, or " + _CPU_OR_GPU,
@@ -188,7 +188,8 @@ def bf16_old_gpu(case: Case) -> Said | None:
     if case.value("amp") != "bf16" or found is None:
         return None
     evidence = f"{case.said('amp')}; {case.offer.machine}: a {found[1]} has no native bfloat16, autocast raises"
-    return Said("amp bf16 needs a newer GPU: the training would stop at its first batch", evidence, "--set train.amp=fp16")
+    message = "amp bf16 needs a newer GPU: the training would stop at its first batch"
+    return Said(message, evidence, "--set train.amp=fp16")
 
 
 def no_kernels(case: Case) -> Said | None:
@@ -254,7 +255,8 @@ def amp_ignored(case: Case) -> Said | None:
     if case.cuda or not case.given("amp") or case.value("amp") not in (True, "fp16"):
         return None
     evidence = f"{case.said('amp')}; Ultralytics' check turns it off on {case.device}"
-    return Said(f"the training runs in float32 on {case.device}", evidence, "--set train.amp=false says the same everywhere")
+    message = f"the training runs in float32 on {case.device}"
+    return Said(message, evidence, "--set train.amp=false says the same everywhere")
 
 
 def amp_check(case: Case) -> Said | None:
@@ -262,7 +264,7 @@ def amp_check(case: Case) -> Said | None:
     if case.device != "cuda" or case.value("amp") not in (True, "fp16"):
         return None
     return Said(
-        "AMP is tested with yolo26n.pt, which Ultralytics downloads; without a network the test is skipped, AMP stays on",
+        "AMP is tested with yolo26n.pt, which Ultralytics downloads; without a network it stays on untested",
         f"{case.said('amp')} on cuda",
         "--set train.amp=false trains in float32 and needs no test",
     )
@@ -276,12 +278,13 @@ def channels_last_ignored(case: Case) -> Said | None:
     return Said("channels_last works with CUDA only and is ignored here", evidence, "remove train.channels_last")
 
 
+PLATFORM = CODE + "utils/callbacks/platform.py"
 _TRAINER = CODE + "engine/trainer.py, "
 RULES = (
     Rule("environment.ultralytics-differs", Severity.ERROR, PINS_SOURCE, lambda case: pin_differs("ultralytics", case)),
     Rule("environment.torch-differs", Severity.ERROR, PINS_SOURCE, lambda case: pin_differs("torch", case)),
     Rule("environment.pins-install", Severity.INFO, PINS_SOURCE, pins_install),
-    Rule("environment.variable-overridden", Severity.WARNING, CODE + "utils/callbacks/platform.py", variable_overridden),
+    Rule("environment.variable-overridden", Severity.WARNING, PLATFORM, variable_overridden),
     Rule("resources.device-differs", Severity.ERROR, CODE + "utils/torch_utils.py, select_device", device_differs),
     Rule("model.needs-network", Severity.WARNING, CODE + "utils/downloads.py, attempt_download_asset", needs_network),
     Rule("model.other-task", Severity.WARNING, CODE + "engine/model.py", other_task),

@@ -22,10 +22,10 @@ def _mixing(case: Case) -> str:
 def close_mosaic_covers_run(case: Case) -> Said | None:
     """H09: epoch >= epochs - close_mosaic holds from epoch 0."""
     close, mixing = int(case.value("close_mosaic")), _mixing(case)
-    if not mixing or not close or close < case.epochs or case.given("time"):
+    if not mixing or not close or close < case.epochs:
         return None
     return Said(
-        f"mosaic is off for the whole run: close_mosaic takes away the last {close} epochs, and there are {case.epochs}",
+        f"mosaic is off for the whole run: close_mosaic takes it from the last {close} epochs, and there are {case.epochs}",
         f"{case.said('epochs')}, {case.said('close_mosaic')}: {mixing} end before epoch 1. Versions from before "
         "18 September 2026 differ below 10 epochs",
         "--set train.close_mosaic=0 keeps mosaic on; --set train.mosaic=0 says that it is meant to be off",
@@ -96,9 +96,8 @@ def _steps(case: Case) -> str:
     if auto is None:
         return ""
     flip = f"AdamW up to {auto.last_adamw} epochs, MuSGD from {auto.last_adamw + 1} on"
-    return f"{count(auto.steps_per_epoch)} steps an epoch x {case.epochs} = {count(auto.steps)} (MuSGD above " + (
-        f"{count(AUTO_STEPS)}): {flip}"
-    )
+    steps = f"{count(auto.steps_per_epoch)} steps an epoch x {case.epochs} = {count(auto.steps)}"
+    return f"{steps} (MuSGD above {count(AUTO_STEPS)}): {flip}"
 
 
 def auto_choice(case: Case) -> Said | None:
@@ -152,7 +151,7 @@ def _does_not_fit(case: Case, where: str, free: int | None) -> Said | None:
     if need is None or free is None or need * CACHE_MARGIN[where] <= free:
         return None
     return Said(
-        f"cache {where} does not fit: Ultralytics says so in one line of log and trains without it",
+        f"cache {where} does not fit: Ultralytics says so in one line of log, and trains without it or with a part",
         f"{size(need)} ({_pictures(case)}), {size(need * CACHE_MARGIN[where])} with its margin; {size(free)} are free",
         "--set train.cache=false, or a machine with more",
     )

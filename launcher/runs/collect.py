@@ -35,7 +35,9 @@ class Collected:
 
     def as_json(self) -> dict[str, Any]:
         """For the record: what was checked."""
-        counts = {"installed": len(self.synced.installed), "unchanged": len(self.synced.unchanged)} if self.synced else {}
+        counts = (
+            {"installed": len(self.synced.installed), "unchanged": len(self.synced.unchanged)} if self.synced else {}
+        )
         head = {"complete": self.complete, "manifest": self.manifest, "files": self.files, "bytes": self.size}
         return {**head, **counts, **({"trouble": self.trouble} if self.trouble else {})}
 
@@ -69,7 +71,7 @@ def collect(backend: Backend[Any], handle: Handle, folder: Path) -> Collected:
 def missing(folder: Path, attempt: str, *, payload: str | None) -> str:
     """Why a run whose worker says it is done is not verified; empty when it is.
 
-    Every file of the manifest is read again here, so that what is called verified is what lies in the folder now.
+    The files' own digests were looked up when they were installed; this looks at whether they are the right files.
     """
     raw = (folder / manifests.NAME).read_bytes()
     manifest = manifests.parse(raw)

@@ -308,4 +308,3 @@ class _Partial:
             self._wanted.clear()
             with contextlib.suppress(RemoteError, IntegrityError, StorageError):
                 collect.collect(self._backend, self._handle, self._folder)
-

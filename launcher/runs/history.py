@@ -43,7 +43,7 @@ def samples(settings: Settings, machine: str) -> list[Past]:
                     images=int(images.get("train", 0)),
                     seconds_per_epoch=median,
                     machine=machine,
-                    epochs=len(seconds),
+                    val_images=int(images.get("val", 0)),
                 )
             )
     return found

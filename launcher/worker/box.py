@@ -13,6 +13,12 @@ from __future__ import annotations
 import json
 import os
 
+TYPE_CHECKING = False  # the typing module would cost the supervisor memory that it holds for hours
+if TYPE_CHECKING:
+    from typing import Any
+
+    Json = dict[str, Any]
+
 EVENT_MARK = "@samerun "
 """Starts each line of the stream that is an event; a line of the training that starts so is indented by a space."""
 
@@ -45,16 +51,16 @@ class Box:
         for folder in (self.out, self.work, self.state):
             os.makedirs(folder, exist_ok=True)
 
-    def job(self) -> dict:
+    def job(self) -> Json:
         """in/job.json: what every attempt of the run has in common."""
         return read_json(os.path.join(self.inbox, "job.json"))
 
-    def attempt(self) -> dict:
+    def attempt(self) -> Json:
         """in/attempt.json: what is this attempt's own."""
         return read_json(os.path.join(self.inbox, "attempt.json"))
 
 
-def read_json(path: str) -> dict:
+def read_json(path: str) -> Json:
     """A JSON object from a file. Raises OSError or ValueError."""
     with open(path, encoding="utf-8") as stream:
         value = json.load(stream)
@@ -78,6 +84,6 @@ def write_bytes(path: str, data: bytes) -> None:
         raise
 
 
-def write_json(path: str, value: dict) -> None:
+def write_json(path: str, value: Json) -> None:
     """A JSON object into a file, whole or not at all."""
     write_bytes(path, json.dumps(value, indent=1, sort_keys=True).encode())

@@ -16,6 +16,10 @@ from dataclasses import dataclass
 from . import manifest
 from .box import Box, write_json
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .box import Json
+
 KEEP = 2
 META = "checkpoint.json"
 TARGETS = {"last.pt": "train/weights/last.pt", "best.pt": "train/weights/best.pt", "results.csv": "train/results.csv"}
@@ -28,9 +32,9 @@ class Checkpoint:
     folder: str
     epoch: int
     stop: bool
-    entries: tuple[dict, ...]
+    entries: tuple[Json, ...]
 
-    def files(self) -> list[dict]:
+    def files(self) -> list[Json]:
         """Manifest entries: the copies under the names that they have in the run folder."""
         return [dict(entry) for entry in self.entries]
 
@@ -115,7 +119,7 @@ def restore(box: Box, checkpoint: Checkpoint) -> None:
             os.unlink(final)
 
 
-def _publish(box: Box, part: str, epoch: int, stop: bool, entries: list[dict]) -> Checkpoint:
+def _publish(box: Box, part: str, epoch: int, stop: bool, entries: list[Json]) -> Checkpoint:
     """Describe the copies, give their folder its name, drop the oldest."""
     write_json(os.path.join(part, META), {"epoch": epoch, "stop": stop, "files": entries})
     final = os.path.join(box.checkpoints, f"{epoch:06d}")
@@ -133,6 +137,6 @@ def _names(box: Box) -> list[str]:
         return []
 
 
-def _holds(box: Box, entry: dict) -> bool:
+def _holds(box: Box, entry: Json) -> bool:
     found = manifest.entry(box.out, str(entry["at"]))
     return bool(found["sha256"] == entry["sha256"])

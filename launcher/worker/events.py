@@ -24,7 +24,7 @@ class Emitter:
 
     def __call__(self, event: str, **fields: object) -> None:
         """Send one event. Numbers that JSON has no word for become null."""
-        data = (json.dumps({"event": event, **_plain(fields)}, allow_nan=False) + "\n").encode()
+        data = (json.dumps(_plain({"event": event, **fields}), allow_nan=False) + "\n").encode()
         with self._lock:
             while data:
                 data = data[os.write(self._fd, data) :]

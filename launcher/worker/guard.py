@@ -12,6 +12,10 @@ from __future__ import annotations
 import math
 import time
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .box import Json
+
 SLEPT_S = 60.0  # wall time ahead of the monotonic clock that is called sleep
 
 
@@ -39,7 +43,7 @@ class Guard:
         if asked != "auto" and asked != got:
             raise GuardError("wrong-device", f"asked for {asked}, the trainer is on {got}", "see `launch doctor`")
 
-    def batch(self, first_epoch: bool, losses: dict, batch_size: int) -> None:
+    def batch(self, first_epoch: bool, losses: Json, batch_size: int) -> None:
         """After each batch."""
         if first_epoch:
             for name, value in losses.items():
@@ -54,7 +58,7 @@ class Guard:
             self._warn("machine-slept", seconds=round(ahead - self._ahead, 1))
         self._ahead = ahead
 
-    def epoch(self, device: str, losses: dict) -> None:
+    def epoch(self, device: str, losses: Json) -> None:
         """After each epoch, with the mean training losses."""
         if losses.get("box_loss") == 0:
             message = "box_loss is exactly 0 for a whole epoch"

@@ -12,11 +12,15 @@ import os
 
 from .box import Box, write_bytes
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .box import Json
+
 CHUNK = 1 << 20
 TRAIN = "train"
 
 
-def entry(out: str, path: str, at: str | None = None) -> dict:
+def entry(out: str, path: str, at: str | None = None) -> Json:
     """One line of the manifest; both paths are relative to the outbox `out`, with forward slashes."""
     at = at or path
     digest = hashlib.sha256()
@@ -29,7 +33,7 @@ def entry(out: str, path: str, at: str | None = None) -> dict:
 
 
 def train_files(out: str) -> list[str]:
-    """Every regular file below train/, as sorted paths relative to the outbox; links and half-written files left out."""
+    """Every regular file below train/, as sorted paths relative to the outbox; no links, no half-written files."""
     found = []
     for folder, names, files in os.walk(os.path.join(out, TRAIN)):
         names.sort()
@@ -40,7 +44,7 @@ def train_files(out: str) -> list[str]:
     return sorted(found)
 
 
-def write(box: Box, kind: str, files: list[dict], **more: object) -> str:
+def write(box: Box, kind: str, files: list[Json], **more: object) -> str:
     """Write manifest.json, whole or not at all; returns its sha256. `kind` is "epoch" or "final"."""
     value = {"version": 1, "kind": kind, "files": sorted(files, key=lambda file: str(file["path"])), **more}
     data = json.dumps(value, indent=1, sort_keys=True).encode()

@@ -19,6 +19,10 @@ import time
 
 from .box import EVENT_MARK, EXIT_EXPIRED, Box, write_json
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .box import Json
+
 HEARTBEAT_S = 30.0
 LINE_LIMIT = 1 << 16  # bytes of one line that are kept
 GRACE_S = 10.0  # between asking the training to end and killing it
@@ -48,7 +52,7 @@ def supervise(root: str) -> int:
 class Stream:
     """out/stream.log: whole lines, appended; and the bell that wakes whoever follows it."""
 
-    def __init__(self, box: Box, attempt: dict) -> None:
+    def __init__(self, box: Box, attempt: Json) -> None:
         self._fd = os.open(box.stream, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         self._box = box
         self._attempt = attempt["attempt"]
@@ -59,7 +63,7 @@ class Stream:
         with open(box.reserve, "wb") as reserve:
             reserve.write(b"\0" * RESERVE_BYTES)
 
-    def event(self, name: str, fields: dict) -> None:
+    def event(self, name: str, fields: Json) -> None:
         """Append one numbered event."""
         self._seq += 1
         head = {"attempt": self._attempt, "seq": self._seq, "time": round(time.time(), 3), "event": name}
@@ -147,7 +151,7 @@ class Supervisor:
         self.begun = time.time()
         self.stopping = ""  # why the training was asked to end
         self.kill_at = float("inf")
-        self.error: dict = {}  # what the training said of its own failure
+        self.error: Json = {}  # what the training said of its own failure
         hours = self.job.get("max_hours")
         self.deadline = self.begun + hours * 3600 if hours else float("inf")
         self.child = 0
@@ -255,7 +259,7 @@ class Supervisor:
             if ended:
                 return os.waitstatus_to_exitcode(status)
 
-    def _read(self, fd: int, torn: dict, final: bool) -> bool:
+    def _read(self, fd: int, torn: Json, final: bool) -> bool:
         """Take what a pipe holds; False at its end. After the child's end, all that is left, and then no more."""
         os.set_blocking(fd, False)
         alive = True
@@ -278,7 +282,7 @@ class Supervisor:
             torn[fd] = b""
         return alive
 
-    def _take(self, fd: int, torn: dict, line: bytes) -> None:
+    def _take(self, fd: int, torn: Json, line: bytes) -> None:
         if fd == next(iter(torn)):
             self.stream.line(line)
             return
@@ -297,7 +301,7 @@ class Supervisor:
         from . import manifest
 
         outcome = self.stopping or {0: "done", EXIT_EXPIRED: "expired"}.get(code, "failed")
-        fields: dict = {"outcome": outcome, "seconds": round(time.time() - self.begun, 3), **_describe(code)}
+        fields: Json = {"outcome": outcome, "seconds": round(time.time() - self.begun, 3), **_describe(code)}
         if outcome != "done":
             fields["reason"] = self.error.get("reason") or _describe(code).get("reason", f"exit code {code}")
             fields.update({key: self.error[key] for key in ("type", "remedy", "code") if key in self.error})
@@ -315,7 +319,7 @@ class Supervisor:
         return 0 if outcome == "done" else (code if code > 0 else 128 - code)
 
 
-def _describe(code: int) -> dict:
+def _describe(code: int) -> Json:
     """An exit code in words. 137 and -9 alone do not prove a lack of memory; the kernel's count does."""
     if code >= 0:
         return {"exit_code": code}

@@ -21,12 +21,16 @@ from .box import EXIT_EXPIRED, Box
 from .events import Emitter, hold_lifeline
 from .guard import Guard, GuardError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .box import Json
+
 VERSIONS = ("ultralytics", "torch", "torchvision", "numpy", "opencv-python", "pillow")
 LEAVE_MARGIN = 1.2  # epochs of time that must be left before the deadline to begin another one
 ERROR_LIMIT = 2000  # characters of an error's text that an event carries
 
 
-class Expired(Exception):
+class ExpiredError(Exception):
     """The attempt's time is up. An exception, because `trainer.stop` would strip the checkpoint of its optimizer."""
 
 
@@ -38,7 +42,7 @@ def train(root: str) -> int:
     try:
         _environment(box)
         Training(box, emit).run()
-    except Expired:
+    except ExpiredError:
         return EXIT_EXPIRED
     except Exception as error:  # noqa: BLE001  the last place that can say why
         traceback.print_exc()
@@ -47,7 +51,7 @@ def train(root: str) -> int:
     return 0
 
 
-def _explain(error: Exception) -> dict:
+def _explain(error: Exception) -> Json:
     """What went wrong, and what to do, for the failed event."""
     text = f"{type(error).__name__}: {error}"[:ERROR_LIMIT]
     found = {"type": type(error).__name__, "reason": text}
@@ -214,14 +218,14 @@ class Training:
             self.emit("checkpoint", epoch=self.saved.epoch, files=files)
         if time.time() + LEAVE_MARGIN * (trainer.epoch_time or 0.0) > self.deadline and not trainer.stop:
             self.emit("error", reason=f"max_hours ({self.job['max_hours']}) would be over within the next epoch")
-            raise Expired
+            raise ExpiredError
 
 
 def _finishing(base: Any) -> Any:
     """A trainer for a checkpoint after which only the final evaluation was missing."""
 
-    class Finishing(base):
-        def resume_training(self, ckpt: dict) -> None:
+    class Finishing(base):  # type: ignore[misc]
+        def resume_training(self, ckpt: Json) -> None:
             self._load_checkpoint_state(ckpt)
             self.start_epoch = ckpt["epoch"]
 
@@ -237,13 +241,13 @@ def _finishing(base: Any) -> Any:
     return Finishing
 
 
-def _losses(trainer: Any) -> dict:
+def _losses(trainer: Any) -> Json:
     """The epoch's mean training losses so far, by Ultralytics' names (box_loss, cls_loss, dfl_loss)."""
     items = trainer.label_loss_items(trainer.tloss, prefix="train")
     return {key.split("/", 1)[-1]: float(value) for key, value in items.items()}
 
 
-def _epoch(trainer: Any) -> dict:
+def _epoch(trainer: Any) -> Json:
     """What an epoch event says. `epoch` counts from 1, times are seconds, memory is GB (the device's, else RSS)."""
     import psutil
 
@@ -262,7 +266,7 @@ def _epoch(trainer: Any) -> dict:
     }
 
 
-def _effective(trainer: Any) -> dict:
+def _effective(trainer: Any) -> Json:
     """The arguments, device, precision, loader, optimizer and versions that the trainer really has."""
     import torch
 
@@ -292,7 +296,7 @@ def _effective(trainer: Any) -> dict:
     }
 
 
-def _versions() -> dict:
+def _versions() -> Json:
     from importlib import metadata
 
     found = {"python": sys.version.split()[0]}

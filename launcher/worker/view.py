@@ -14,17 +14,21 @@ import shutil
 from . import manifest
 from .box import Box, read_json, write_bytes
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .box import Json
+
 DONE = "data.yaml"
 
 
-class DataMismatch(Exception):
+class DataMismatchError(Exception):
     """The dataset on this machine is not the one the run was planned with."""
 
 
 def make(box: Box) -> str:
     """Check the dataset against in/data.json and lay the view below work/data; returns the path of its data.yaml.
 
-    Sizes are always compared, digests when the attempt asks for it (the data travelled). Raises DataMismatch.
+    Sizes are always compared, digests when the attempt asks for it (the data travelled). Raises DataMismatchError.
     """
     listing = read_json(os.path.join(box.inbox, "data.json"))
     attempt = box.attempt()
@@ -51,23 +55,23 @@ def make(box: Box) -> str:
     return done
 
 
-def _names(listing: dict) -> list[str]:
+def _names(listing: Json) -> list[str]:
     """Class names as a list: JSON has no integer keys."""
     names = {int(key): value for key, value in listing["names"].items()}
     return [names[index] for index in sorted(names)]
 
 
-def _check(source: str, listing: dict, digests: bool) -> None:
+def _check(source: str, listing: Json, digests: bool) -> None:
     for file in listing["files"]:
         path = os.path.join(source, file["path"])
         try:
             size = os.stat(path).st_size
         except OSError as error:
-            raise DataMismatch(f"{file['path']} is not in the dataset at {source}: {error.strerror}") from error
+            raise DataMismatchError(f"{file['path']} is not in the dataset at {source}: {error.strerror}") from error
         if size != file["size"]:
-            raise DataMismatch(f"{file['path']} has {size} bytes, {file['size']} when the run was planned")
+            raise DataMismatchError(f"{file['path']} has {size} bytes, {file['size']} when the run was planned")
         if digests and manifest.entry(source, file["path"])["sha256"] != file["sha256"]:
-            raise DataMismatch(f"{file['path']} has other bytes than when the run was planned")
+            raise DataMismatchError(f"{file['path']} has other bytes than when the run was planned")
 
 
 def _place(origin: str, target: str, copy: bool) -> None:

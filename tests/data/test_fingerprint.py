@@ -223,7 +223,7 @@ def test_a_locked_cache_costs_time_only(tree: Path, tmp_path: Path, monkeypatch:
 def test_notes_are_cached_for_their_inspector_alone(tree: Path, tmp_path: Path, opened: list[str]) -> None:
     cache, dataset = tmp_path / "cache.sqlite", read_dataset(tree / "data.yaml")
     first = scan(dataset, cache, inspect=lambda kind, data: f"{kind} {len(data)}", inspector="one")
-    assert first.notes["labels/train/v0/a.txt"] == "label 20"
+    assert first.notes["labels/train/v0/a.txt"] == "label 18"
     assert first.read == 9
     opened.clear()
     again = scan(dataset, cache, inspect=lambda *_: pytest.fail("inspected again"), inspector="one")

@@ -84,7 +84,7 @@ def test_pixels_of_a_star_lie_in_its_box_and_reach_its_sides() -> None:
     assert checked > 30
 
 
-def _slivers(shape: tuple[int, int], outside: np.ndarray) -> list[bool]:  # type: ignore[type-arg]
+def _slivers(shape: tuple[int, int], outside: np.ndarray) -> list[bool]:
     """For each pixel outside all boxes, whether it is near the frame's side, where a sliver of a star may be."""
     height, width = shape
     rows, columns = np.nonzero(outside)
@@ -121,14 +121,14 @@ def test_a_share_of_the_frames_is_empty() -> None:
 
 
 def test_the_reef_passes_its_own_check_and_never_shares_a_video(tmp_path: Path) -> None:
-    dataset = read_dataset(generate(TINY, tmp_path))
+    dataset = read_dataset(generate(TINY, tmp_path / "reef"))
     found = examine(dataset)
     assert (found.problems, found.findings, found.images_to_copy) == ((), (), ())
     assert found.facts.boxes > 10
     assert (found.facts.width, found.facts.height, found.facts.sizes) == (64, 48, 1)
     videos = {split: {item.image.split("/")[2] for item in items} for split, items in dataset.splits.items()}
     assert videos == {"train": {"video_0", "video_1"}, "val": {"video_2"}}
-    for label in (tmp_path / "labels").rglob("*.txt"):
+    for label in (tmp_path / "reef" / "labels").rglob("*.txt"):
         for row in label.read_text().splitlines():
             _, x, y, w, h = (float(part) for part in row.split())
             assert x - w / 2 >= -1e-6
@@ -195,11 +195,11 @@ def test_options_out_of_range_are_all_named(tmp_path: Path) -> None:
     wrong = ReefOptions(frames=0, width=10, empty=float("nan"), stars=True)
     assert [text.partition(":")[0] for text in wrong.problems()] == ["frames", "width", "stars", "empty"]
     with pytest.raises(DataError) as caught:
-        generate(wrong, tmp_path)
+        generate(wrong, tmp_path / "reef")
     assert [problem.field for problem in caught.value.problems] == [
         "data.reef.frames", "data.reef.width", "data.reef.stars", "data.reef.empty",
     ]  # fmt: skip
-    assert list(tmp_path.iterdir()) == []
+    assert not (tmp_path / "reef").exists()
 
 
 def test_generate_never_mixes_with_what_is_there(tmp_path: Path) -> None:

@@ -16,13 +16,18 @@ def picture(number: int = 0, width: int = 16, height: int = 12) -> bytes:
     return png(bytes((number + at) % 251 for at in range(width * height * 3)), width, height)
 
 
-def jpeg(number: int = 0, width: int = 16, height: int = 12) -> bytes:
-    """A small JPEG."""
+def encoded(form: str, number: int = 0, width: int = 16, height: int = 12) -> bytes:
+    """A small picture in a format of Pillow's, such as `GIF`."""
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.new("RGB", (width, height), (number % 256, 90, 120)).save(buffer, "JPEG")
+    Image.new("RGB", (width, height), (number % 256, 90, 120)).save(buffer, form)
     return buffer.getvalue()
+
+
+def jpeg(number: int = 0, width: int = 16, height: int = 12) -> bytes:
+    """A small JPEG."""
+    return encoded("JPEG", number, width, height)
 
 
 def write(root: Path, files: dict[str, bytes | str]) -> None:

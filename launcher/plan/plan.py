@@ -1,0 +1,116 @@
+"""The plan of a run: what it is, on which machine, what is odd about it and what it will take.
+
+Promises: `make_plan` is a pure function and prints nothing; a plan with errors is not to be submitted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from launcher.backend import Offer
+from launcher.data.check import DatasetFacts
+from launcher.finding import Finding, Severity
+from launcher.plan.case import Case, Room, count
+from launcher.plan.estimate import HOUR_S, Estimate, Past, of
+from launcher.plan.hazards import find
+from launcher.spec.arguments import Arguments
+from launcher.spec.model import DataSource, JobSpec
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that can be said before a run starts. `rows` are (word, value) pairs that sum the spec up, in order."""
+
+    name: str
+    rows: tuple[tuple[str, str], ...]
+    offer: Offer
+    facts: DatasetFacts | None
+    findings: tuple[Finding, ...]
+    """The backend's, the dataset's and ours; errors first, each said once."""
+    estimate: Estimate
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """What stops the run here."""
+        return tuple(finding for finding in self.findings if finding.severity is Severity.ERROR)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        offer = {key: value for key, value in asdict(self.offer).items() if key != "findings"}
+        return {
+            "name": self.name,
+            "spec": dict(self.rows),
+            "offer": offer,
+            "data": None if self.facts is None else self.facts.as_json(),
+            "findings": [finding.as_json() for finding in self.findings],
+            "estimate": self.estimate.as_json(),
+        }
+
+
+def make_plan(
+    spec: JobSpec,
+    offer: Offer,
+    facts: DatasetFacts | None,
+    versions: Mapping[str, str],
+    arguments: Arguments,
+    *,
+    history: Sequence[Past] = (),
+    findings: Sequence[Finding] = (),
+    can_install: bool = False,
+    room: Room | None = None,
+) -> Plan:
+    """Put the plan together. `findings` are others' (`backend.check`, the dataset's); the offer's own are added."""
+    case = Case(spec, offer, facts, versions, arguments, can_install, room or Room())
+    expected = of(case, history)
+    found = dict.fromkeys((*offer.findings, *findings, *find(case), *_limits(case, expected)))
+    order = (Severity.ERROR, Severity.WARNING, Severity.INFO)
+    ordered = tuple(sorted(found, key=lambda finding: order.index(finding.severity)))
+    return Plan(spec.name, tuple(_rows(case)), offer, facts, ordered, expected)
+
+
+def _rows(case: Case) -> list[tuple[str, str]]:
+    spec = case.spec
+    data = "reef, drawn from a seed" if isinstance(spec.data, DataSource) else spec.data
+    rows = [("name", spec.name), ("model", spec.model), ("data", data)]
+    if case.facts is not None:
+        counts = f"{count(case.train_images or 0)} to train on, {count(case.val_images or 0)} to validate on"
+        rows.append(("images", f"{counts}, {case.facts.classes} classes"))
+    rows.extend((name, case.said(name).removeprefix(f"{name} ")) for name in ("epochs", "imgsz"))
+    batch = "chosen by AutoBatch" if case.batch is None else str(case.batch)
+    rows.append(("batch", batch))
+    rows.append(("optimizer", _optimizer(case)))
+    others = [name for name in sorted(spec.train) if name not in ("epochs", "imgsz", "batch", "optimizer")]
+    rows.extend((f"train.{name}", str(spec.train[name])) for name in others)
+    rows.append(("device", f"{case.device} ({case.offer.machine})"))
+    return rows
+
+
+def _optimizer(case: Case) -> str:
+    name = str(case.value("optimizer"))
+    if name.lower() != "auto":
+        return name
+    return f"auto: {case.auto.optimizer}, lr0 {case.auto.lr0:g}" if case.auto is not None else "auto"
+
+
+def _limits(case: Case, expected: Estimate) -> list[Finding]:
+    """Whether the run ends within the time that it has: the spec's limit or the machine's, an attempt at a time."""
+    limits = [hours for hours in (case.spec.resources.max_hours, case.offer.max_hours) if hours is not None]
+    if not limits or expected.total_seconds is None:
+        return []
+    hours, attempts, total = min(limits), case.spec.resume.attempts, expected.total_seconds
+    evidence = (
+        f"{total.low / HOUR_S:.1f} to {total.high / HOUR_S:.1f} hours, {hours:g} in an attempt, "
+        f"resume.attempts {attempts}. Basis: {total.basis}"
+    )
+    source = "the estimate of this plan"
+    if total.low / HOUR_S > hours * attempts:
+        message = "the run will not end within its attempts"
+        remedy = "raise resume.attempts or resources.max_hours, lower train.epochs, or take a faster machine"
+        return [Finding("plan.too-long", Severity.WARNING, message, evidence, remedy, source)]
+    if total.high / HOUR_S > hours:
+        message = "the run may need more than one attempt; it goes on from its last epoch, on another random stream"
+        remedy = "raise resources.max_hours, if the machine allows it, to have it in one"
+        return [Finding("plan.several-attempts", Severity.INFO, message, evidence, remedy, source)]
+    return []
