@@ -242,7 +242,7 @@ class LocalBackend:
         null = os.open(os.devnull, os.O_RDWR)
         try:
             actions = [(os.POSIX_SPAWN_DUP2, null, fd) for fd in (0, 1, 2)]
-            self._children.add(os.posix_spawn(argv[0], argv, env, file_actions=actions, setsid=True))
+            self._children.add(os.posix_spawn(argv[0], list(argv), env, file_actions=actions, setsid=True))
         finally:
             os.close(null)
 

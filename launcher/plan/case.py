@@ -30,6 +30,11 @@ class Room:
     memory: int | None = None
     disk: int | None = None
 
+    @classmethod
+    def of(cls, offer: Offer) -> Room:
+        """What the offer says of it."""
+        return cls(offer.free_memory, offer.free_disk)
+
 
 @dataclass(frozen=True)
 class Auto:
@@ -105,8 +110,7 @@ class Case:
         split = self.value("split")
         counts = {"train": self.facts.n_train, "val": self.facts.n_val, "test": self.facts.n_test}
         place = {"train": 0, "val": 1, "test": 2}[split]
-        fraction = self.value("fraction")
-        return _share(counts[split], fraction if isinstance(fraction, list) or place == 0 else 1.0, place)
+        return _share(counts[split], self.value("fraction"), place)
 
     @property
     def auto(self) -> Auto | None:
@@ -162,8 +166,8 @@ def _share(count: int, fraction: Any, place: int) -> int:
     """Images that `fraction` leaves of a split: data/base.py, get_img_files, and data/utils.py, get_split_fraction."""
     if isinstance(fraction, list):
         fraction = fraction[place] if place < len(fraction) else 1.0
-    elif place == 1:
-        fraction = 1.0
+    elif place != 0:
+        fraction = 1.0  # a single one is the training split's
     if isinstance(fraction, int) and not isinstance(fraction, bool) and fraction > 1:
         return min(count, fraction)
     return min(count, max(1, round(count * float(fraction)))) if count else 0

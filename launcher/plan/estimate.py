@@ -98,7 +98,7 @@ def estimate(
     spec: JobSpec, offer: Offer, facts: DatasetFacts | None, history: Sequence[Past], arguments: Arguments
 ) -> Estimate:
     """What the run will take. `history` holds recorded epochs of any model and machine; what does not fit is left."""
-    return of(Case(spec, offer, facts, {}, arguments, room=Room()), history)
+    return of(Case(spec, offer, facts, {}, arguments, room=Room.of(offer)), history)
 
 
 def of(case: Case, history: Sequence[Past]) -> Estimate:

@@ -34,9 +34,10 @@ def hazards(
     """What is odd about this spec on this machine, errors first.
 
     `facts` None: the dataset is not known yet. `versions` are those of the environment that will train, by
-    distribution; `can_install` says whether the backend can give the spec's pins to it. `room` is what is free there.
+    distribution; `can_install` says whether the backend can give the spec's pins to it. `room` is what is free
+    there, where that is better known than the offer says.
     """
-    return find(Case(spec, offer, facts, versions, arguments, can_install, room or Room()))
+    return find(Case(spec, offer, facts, versions, arguments, can_install, room or Room.of(offer)))
 
 
 def find(case: Case) -> list[Finding]:

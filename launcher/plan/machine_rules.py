@@ -14,7 +14,7 @@ SAME_STREAM_VERSION = (8, 4, 190)
 _NO_BF16 = re.compile(r"(?<![A-Z0-9])(T4|P100|V100|P4|P40|K80|K40|M60|RTX 20\d0|GTX 1[06]\d0)(?![0-9])")
 """GPUs older than Ampere (compute capability below 8.0), by the names that machines are offered under."""
 _NO_KERNELS = re.compile(r"(?<![A-Z0-9])(P100|V100|P4|P40|K80|K40|M60|GTX 10\d0)(?![0-9])")
-"""GPUs below compute capability 7.5, which torch's wheels for CUDA 13 leave out."""
+"""GPUs below compute capability 7.5, which the wheel of torch 2.15.0 leaves out (its `_cuda_getArchFlags`)."""
 FIXED_BY_WORKER = (
     "YOLO_CONFIG_DIR",
     "YOLO_OFFLINE",
@@ -134,7 +134,7 @@ def mps_old(case: Case) -> Said | None:
     if case.device != "mps" or version is None or numbers(version) >= SAME_STREAM_VERSION:
         return None
     return Said(
-        "on Apple's GPU this version can stop with a shape mismatch in tal.py, or slow down as memory is not given back",
+        "on Apple's GPU this version can stop with a shape mismatch in tal.py, or slow down as memory fills up",
         f"ultralytics {version}; the mismatch was seen from 8.3 to 8.4.2x (#22971, #23853, #24200), the memory before "
         "27 March 2026 (#22621, #24038); 8.4.190 has neither pattern",
         "--set environment.ultralytics=8.4.190, or " + _CPU_OR_GPU,
@@ -199,8 +199,8 @@ def no_kernels(case: Case) -> Said | None:
         return None
     return Said(
         f"torch may have no kernels for a {found[1]}: CUDA looks fine until the first one runs",
-        f"{case.offer.machine}; wheels for CUDA 13 start at compute capability 7.5 (T4), Kaggle's image of July 2026 "
-        "has no 6.0 (P100)",
+        f"{case.offer.machine}; the wheel of torch 2.15.0 has sm_75 (T4), 80, 86, 90, 100 and 120; Kaggle's image of "
+        "July 2026 has no sm_60 (P100) either",
         "take another GPU (T4 or newer), or pin a torch built for CUDA 12.6",
     )
 

@@ -12,7 +12,7 @@ from typing import Any
 from launcher.backend import Offer
 from launcher.data.check import DatasetFacts
 from launcher.finding import Finding, Severity
-from launcher.plan.case import Case, Room, count
+from launcher.plan.case import Case, Room, count, size
 from launcher.plan.estimate import HOUR_S, Estimate, Past, of
 from launcher.plan.hazards import find
 from launcher.spec.arguments import Arguments
@@ -62,9 +62,9 @@ def make_plan(
     room: Room | None = None,
 ) -> Plan:
     """Put the plan together. `findings` are others' (`backend.check`, the dataset's); the offer's own are added."""
-    case = Case(spec, offer, facts, versions, arguments, can_install, room or Room())
+    case = Case(spec, offer, facts, versions, arguments, can_install, room or Room.of(offer))
     expected = of(case, history)
-    found = dict.fromkeys((*offer.findings, *findings, *find(case), *_limits(case, expected)))
+    found = dict.fromkeys((*offer.findings, *findings, *find(case), *_disk(case, expected), *_limits(case, expected)))
     order = (Severity.ERROR, Severity.WARNING, Severity.INFO)
     ordered = tuple(sorted(found, key=lambda finding: order.index(finding.severity)))
     return Plan(spec.name, tuple(_rows(case)), offer, facts, ordered, expected)
@@ -76,7 +76,7 @@ def _rows(case: Case) -> list[tuple[str, str]]:
     rows = [("name", spec.name), ("model", spec.model), ("data", data)]
     if case.facts is not None:
         counts = f"{count(case.train_images or 0)} to train on, {count(case.val_images or 0)} to validate on"
-        rows.append(("images", f"{counts}, {case.facts.classes} classes"))
+        rows.append(("images", f"{counts}, {case.facts.classes} class{'es' * (case.facts.classes != 1)}"))
     rows.extend((name, case.said(name).removeprefix(f"{name} ")) for name in ("epochs", "imgsz"))
     batch = "chosen by AutoBatch" if case.batch is None else str(case.batch)
     rows.append(("batch", batch))
@@ -92,6 +92,17 @@ def _optimizer(case: Case) -> str:
     if name.lower() != "auto":
         return name
     return f"auto: {case.auto.optimizer}, lr0 {case.auto.lr0:g}" if case.auto is not None else "auto"
+
+
+def _disk(case: Case, expected: Estimate) -> list[Finding]:
+    """Whether the checkpoints fit. A disk cache that does not is a hazard of its own: Ultralytics leaves it out."""
+    need, free = expected.scratch_bytes, case.room.disk
+    if need is None or free is None or case.cache == "disk" or need.low <= free:
+        return []
+    evidence = f"{size(need.low)} to {size(need.high)}, {size(free)} are free. Basis: {need.basis}"
+    remedy = "free some space there, or remove train.save_period"
+    source = "the estimate of this plan"
+    return [Finding("plan.disk-too-small", Severity.WARNING, "the checkpoints may not fit", evidence, remedy, source)]
 
 
 def _limits(case: Case, expected: Estimate) -> list[Finding]:

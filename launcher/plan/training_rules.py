@@ -25,8 +25,8 @@ def close_mosaic_covers_run(case: Case) -> Said | None:
     if not mixing or not close or close < case.epochs:
         return None
     return Said(
-        f"mosaic is off for the whole run: close_mosaic takes it from the last {close} epochs, and there are {case.epochs}",
-        f"{case.said('epochs')}, {case.said('close_mosaic')}: {mixing} end before epoch 1. Versions from before "
+        f"mosaic is off for the whole run: close_mosaic covers the last {close} epochs, and there are {case.epochs}",
+        f"{case.said('epochs')}, {case.said('close_mosaic')}: off from epoch 1 on: {mixing}. Versions from before "
         "18 September 2026 differ below 10 epochs",
         "--set train.close_mosaic=0 keeps mosaic on; --set train.mosaic=0 says that it is meant to be off",
     )
@@ -40,7 +40,7 @@ def close_mosaic_shortens(case: Case) -> Said | None:
     last = case.epochs - close
     return Said(
         f"mosaic is on for epochs 1 to {last} of {case.epochs} only",
-        f"{case.said('epochs')}, {case.said('close_mosaic')}: {mixing} end after epoch {last}",
+        f"{case.said('epochs')}, {case.said('close_mosaic')}: off after epoch {last}: {mixing}",
         "--set train.close_mosaic=0 keeps it on to the end",
     )
 

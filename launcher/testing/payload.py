@@ -1,14 +1,19 @@
 """Runs in the place of the training (`SAMERUN_PAYLOAD`): epochs that take milliseconds, with the worker's real code.
 
-It reads in/job.json like the training, goes on from the newest checkpoint like the training, and sets checkpoints
-aside, writes manifests and sends events through the very modules that the training uses. What it leaves are small
-files instead of weights. Driven by `train` arguments of the spec and by environment variables:
+It reads in/job.json like the training, checks what came like the training, goes on from the newest checkpoint like
+the training, and sets checkpoints aside, writes manifests and sends events through the very modules that the training
+uses. What it leaves are small files instead of weights. Told what to do by `train.epochs` (default 3) and by options:
+`stub: {epoch_s: 1}` in job.json, else SAMERUN_STUB_EPOCH_S in the environment.
 
-    train.epochs                how many epochs (default 3)
-    SAMERUN_STUB_EPOCH_S        seconds an epoch takes (default 0.02)
-    SAMERUN_STUB_FAIL_EPOCH     raise in this epoch
-    SAMERUN_STUB_KILL_EPOCH     kill this process in this epoch, the first time it gets there
-    SAMERUN_STUB_PRINT          print this text in each epoch
+    epoch_s      seconds an epoch takes (default 0.02)
+    fail_epoch   raise in this epoch
+    kill_epoch   kill this process in this epoch, the first time it gets there; `kill_always`: every time
+    print        print this text in each epoch
+    write        write these bytes (hexadecimal) to standard output, once, before the first epoch
+    say          print, send as an event and fail with the value of this environment variable
+    data         check the dataset's files: those in/data.json lists, below `data_root` of in/attempt.json
+    marks        leave a file in this folder each time it starts: attempt, restart, process, parent
+    gate         after epoch `gate_epoch` (default 1), wait until this file is there or its folder is gone
 """
 
 from __future__ import annotations
@@ -17,55 +22,133 @@ import os
 import signal
 import sys
 import time
+import traceback
+from typing import Any
+
+GATE_LOOK_S = 0.01
+GATE_LIMIT_S = 120.0
+
+
+class Stub:
+    """One start of the payload."""
+
+    def __init__(self, root: str, worker: Any) -> None:
+        self.worker = worker
+        self.box = worker.Box(root)
+        self.emit = worker.Emitter()
+        self.job = self.box.job()
+        self.attempt = self.box.attempt()
+        self.epochs = int(self.job["train"].get("epochs", 3))
+        hours = self.job.get("max_hours")
+        self.deadline = os.path.getmtime(self.box.started) + hours * 3600 if hours else float("inf")
+
+    def option(self, name: str, default: str = "") -> str:
+        """An option's text."""
+        held = self.job.get("stub", {}).get(name)
+        return str(held) if held is not None else os.environ.get(f"SAMERUN_STUB_{name.upper()}", default)
+
+    def run(self) -> int:
+        """Run the epochs that are missing; returns 0, or the code of a training that left for lack of time."""
+        self._mark()
+        self._check_inputs()
+        sys.stdout.buffer.write(bytes.fromhex(self.option("write")))
+        sys.stdout.flush()
+        resume = self.worker.checkpoint.newest(self.box) or self.worker.checkpoint.adopt(self.box)
+        self._begin(resume)
+        for epoch in range(resume.epoch + 1 if resume else 1, self.epochs + 1):
+            self._misbehave(epoch)
+            self._epoch(epoch)
+            if time.time() > self.deadline:
+                self.emit("error", reason=f"max_hours ({self.job['max_hours']}) is over")
+                return int(self.worker.EXIT_EXPIRED)
+            self._wait_at_gate(epoch)
+        return 0
+
+    def _mark(self) -> None:
+        folder = self.option("marks")
+        if folder and os.path.isdir(folder):
+            restart = os.environ.get("SAMERUN_RESTART", "0")
+            name = f"{self.attempt['attempt']}.{restart}.{os.getpid()}.{os.getppid()}"
+            os.close(os.open(os.path.join(folder, name), os.O_CREAT | os.O_EXCL))
+
+    def _check_inputs(self) -> None:
+        """Every file that was sent is there with its bytes, like the training's own check; the dataset when told."""
+        for path, digest in self.attempt.get("files", {}).items():
+            if self.worker.manifest.entry(self.box.inbox, path)["sha256"] != digest:
+                raise ValueError(f"in/{path} is not what was sent: its sha256 differs")
+        if self.option("data"):
+            listing = self.worker.box.read_json(os.path.join(self.box.inbox, "data.json"))
+            for file in listing["files"]:
+                if self.worker.manifest.entry(self.attempt["data_root"], file["path"])["sha256"] != file["sha256"]:
+                    raise ValueError(f"{file['path']} of the dataset is not what was sent: its sha256 differs")
+
+    def _begin(self, resume: Any) -> None:
+        os.makedirs(os.path.join(self.box.train, "weights"), exist_ok=True)
+        self._write("args.yaml", f"epochs: {self.epochs}\n".encode())
+        if resume is not None:
+            self.worker.checkpoint.restore(self.box, resume)
+            self.emit("resumed", epoch=resume.epoch)
+        else:
+            self._write("results.csv", b"epoch,time,metrics/mAP50(B)\n")
+        self.emit("started", device="cpu", arguments={}, versions={})
+        if name := self.option("say"):
+            print(f"the secret is {os.environ[name]}", flush=True)
+            self.emit("warning", code="said", text=os.environ[name])
+            raise RuntimeError(f"cannot log in with {os.environ[name]}")
+
+    def _misbehave(self, epoch: int) -> None:
+        """What an epoch does instead of training."""
+        if text := self.option("print"):
+            print(text, flush=True)
+        time.sleep(float(self.option("epoch_s", "0.02")))
+        if self.option("fail_epoch") == str(epoch):
+            raise RuntimeError(f"told to fail in epoch {epoch}")
+        again = self.option("kill_always") or os.environ.get("SAMERUN_RESTART", "0") == "0"
+        if self.option("kill_epoch") == str(epoch) and again:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def _epoch(self, epoch: int) -> None:
+        """What an epoch leaves, in the order in which the training leaves it."""
+        share = epoch / self.epochs
+        self._write("results.csv", f"{epoch},{epoch * 0.1},{share}\n".encode(), "ab")
+        for name in ("last.pt", "best.pt"):
+            self._write(os.path.join("weights", name), f"weights of epoch {epoch}\n".encode() * 100)
+        kept = self.worker.checkpoint.set_aside(self.box, epoch, epoch == self.epochs, True)
+        self.worker.manifest.write(self.box, "epoch", kept.files(), complete=False, epoch=epoch, stop=kept.stop)
+        metrics = {"metrics/mAP50(B)": share}
+        self.emit("epoch", epoch=epoch, epochs=self.epochs, metrics=metrics, losses={}, seconds=0.0)
+        self.emit("checkpoint", epoch=epoch)
+
+    def _wait_at_gate(self, epoch: int) -> None:
+        gate = self.option("gate")
+        until = time.monotonic() + GATE_LIMIT_S
+        if gate and epoch == int(self.option("gate_epoch", "1")):
+            while os.path.isdir(os.path.dirname(gate)) and not os.path.exists(gate) and time.monotonic() < until:
+                time.sleep(GATE_LOOK_S)
+
+    def _write(self, name: str, data: bytes, mode: str = "wb") -> None:
+        with open(os.path.join(self.box.train, name), mode) as stream:
+            stream.write(data)
 
 
 def main(root: str) -> int:
-    """Run the epochs that are missing; returns 0, or 1 when told to fail."""
+    """Returns 0 when done, 75 when out of time, 1 when it failed."""
     sys.path.insert(0, os.path.join(root, "in", "worker.pyz"))
-    from samerun_worker import checkpoint, manifest  # type: ignore[import-not-found]
-    from samerun_worker.box import Box  # type: ignore[import-not-found]
-    from samerun_worker.events import Emitter, hold_lifeline  # type: ignore[import-not-found]
+    import samerun_worker.box  # type: ignore[import-not-found]
+    import samerun_worker.checkpoint  # type: ignore[import-not-found]
+    import samerun_worker.events  # type: ignore[import-not-found]
+    import samerun_worker.manifest  # type: ignore[import-not-found]
 
-    hold_lifeline()
-    box, emit = Box(root), Emitter()
-    epochs = int(box.job()["train"].get("epochs", 3))
-    resume = checkpoint.newest(box) or checkpoint.adopt(box)
-    weights = os.path.join(box.train, "weights")
-    os.makedirs(weights, exist_ok=True)
-    with open(os.path.join(box.train, "args.yaml"), "w", encoding="utf-8") as stream:
-        stream.write(f"epochs: {epochs}\n")
-    csv = os.path.join(box.train, "results.csv")
-    if resume is not None:
-        checkpoint.restore(box, resume)
-        emit("resumed", epoch=resume.epoch)
-    else:
-        with open(csv, "w", encoding="utf-8") as stream:
-            stream.write("epoch,time,metrics/mAP50(B)\n")
-    emit("started", device="cpu", arguments={}, versions={})
-    for epoch in range(resume.epoch + 1 if resume else 1, epochs + 1):
-        _epoch(box, epoch)
-        with open(csv, "a", encoding="utf-8") as stream:
-            stream.write(f"{epoch},{epoch * 0.1},{epoch / epochs}\n")
-        for name in ("last.pt", "best.pt"):
-            with open(os.path.join(weights, name), "wb") as file:
-                file.write(f"weights of epoch {epoch}\n".encode() * 100)
-        kept = checkpoint.set_aside(box, epoch, epoch == epochs, True)
-        manifest.write(box, "epoch", kept.files(), complete=False, epoch=epoch, stop=kept.stop)
-        emit("epoch", epoch=epoch, epochs=epochs, metrics={"metrics/mAP50(B)": epoch / epochs}, losses={}, seconds=0.0)
-        emit("checkpoint", epoch=epoch)
-    return 0
-
-
-def _epoch(box: object, epoch: int) -> None:
-    """What an epoch does instead of training."""
-    text = os.environ.get("SAMERUN_STUB_PRINT")
-    if text:
-        print(text, flush=True)
-    time.sleep(float(os.environ.get("SAMERUN_STUB_EPOCH_S", "0.02")))
-    if os.environ.get("SAMERUN_STUB_FAIL_EPOCH") == str(epoch):
-        raise RuntimeError(f"told to fail in epoch {epoch}")
-    if os.environ.get("SAMERUN_STUB_KILL_EPOCH") == str(epoch) and os.environ.get("SAMERUN_RESTART") == "0":
-        os.kill(os.getpid(), signal.SIGKILL)
+    worker = samerun_worker
+    worker.Box, worker.EXIT_EXPIRED = worker.box.Box, worker.box.EXIT_EXPIRED
+    worker.Emitter = worker.events.Emitter
+    worker.events.hold_lifeline()
+    try:
+        return Stub(root, worker).run()
+    except Exception as error:  # noqa: BLE001  the last place that can say why
+        traceback.print_exc()
+        worker.Emitter()("error", type=type(error).__name__, reason=f"{type(error).__name__}: {error}")
+        return 1
 
 
 if __name__ == "__main__":

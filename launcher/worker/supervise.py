@@ -222,7 +222,6 @@ class Supervisor:
         try:
             return self._carry(out_r, event_r)
         finally:
-            self._signal(signal.SIGKILL)  # what the training started and left behind
             self.child = 0
             for fd in (out_r, event_r, life_w):
                 os.close(fd)
@@ -253,13 +252,15 @@ class Supervisor:
             if self.stream.bell.open and self.stream.bell.listener.fileno() in ready:
                 self.stream.bell.accept()
             ended, status = os.waitpid(self.child, os.WNOHANG)
+            if ended:
+                self._signal(signal.SIGKILL)  # whatever it started and left behind, before its pipes are drained
             for fd in (event_r, out_r):
                 if (fd in ready or ended) and not self._read(fd, torn, final=bool(ended)) and not ended:
                     poller.unregister(fd)
             if ended:
                 return os.waitstatus_to_exitcode(status)
 
-    def _read(self, fd: int, torn: Json, final: bool) -> bool:
+    def _read(self, fd: int, torn: dict[int, bytes], final: bool) -> bool:
         """Take what a pipe holds; False at its end. After the child's end, all that is left, and then no more."""
         os.set_blocking(fd, False)
         alive = True
@@ -282,7 +283,7 @@ class Supervisor:
             torn[fd] = b""
         return alive
 
-    def _take(self, fd: int, torn: Json, line: bytes) -> None:
+    def _take(self, fd: int, torn: dict[int, bytes], line: bytes) -> None:
         if fd == next(iter(torn)):
             self.stream.line(line)
             return

@@ -52,32 +52,8 @@ values = st.recursive(
 )
 mappings = st.dictionaries(keys, values, max_size=5)
 fragments = st.sampled_from(
-    [
-        "model: m\n",
-        "data: reef\n",
-        "train:\n",
-        "  epochs: 3\n",
-        "  epochs: {}\n",
-        "resume: ",
-        "environment:",
-        "{",
-        "}",
-        "\n",
-        "name: ",
-        "&a ",
-        "*a ",
-        "extends: job.yaml\n",
-        "  - ",
-        "!!str ",
-        "'",
-        '"',
-        "\t",
-        "\x00",
-        "${env:A}",
-        "data: {reef: {",
-        ": ",
-    ]
-)
+    ["model: m\n", "data: reef\n", "train:\n", "  epochs: 3\n", "resume: ", "environment:", "{", "}", "\n", "name: "]
+) | st.sampled_from(["&a ", "*a ", "extends: job.yaml\n", "  - ", "!!str ", "'", '"', "\t", "\0", "${env:A}", ": "])
 
 
 def as_text(value: Any) -> str:
@@ -197,7 +173,7 @@ def test_what_is_set_is_there(path: list[str], value: Any) -> None:
 @example(
     {"a": "1e-3", "b": "on", "c": "010", "d": "1:30", "e": "0o7", "f": "1_0", "g": "=", "h": "2026-01-01", "i": 1e-07}
 )
-@example({"a": "\x85\u2028", "b": "a\n  b\n", "c": " x ", "d": "#", "e": "null", "f": "\x07"})
+@example({"a": "\x85\u2028", "b": "a\n  b\n", "c": " x ", "d": "#", "e": "null", "f": "\x07", "g": "-.5"})
 def test_written_yaml_reads_back_by_our_rules_and_by_yaml_1_1(values: dict[str, Any]) -> None:
     if "<<" in values or any("\ud800" <= char <= "\udfff" for char in "".join(values)):
         return

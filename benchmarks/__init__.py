@@ -1,0 +1,1 @@
+"""How fast samerun is, against peers and against doing the same by hand: `python -m benchmarks [NAME...]`."""

@@ -1,0 +1,88 @@
+"""A plan puts the findings of all together, stops at errors, and knows the limits of time."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from launcher.backend import Offer
+from launcher.finding import Finding, Severity
+from launcher.plan.estimate import Past
+from launcher.plan.plan import Plan, make_plan
+from launcher.spec.arguments import Arguments
+from launcher.spec.model import JobSpec, Resources, Resume
+from tests.plan.conftest import COTS, HERE
+
+PAST = Past("yolo11n.pt", 640, 16, "cuda", COTS.n_train, 360.0, "T4", COTS.n_val)
+
+
+def plan(arguments: Arguments, hours: float | None = None, attempts: int = 3, **train: int) -> Plan:
+    spec = JobSpec(
+        name="job", model="yolo11n.pt", data="/d.yaml", train=dict(train),
+        resources=Resources(max_hours=hours), resume=Resume(attempts=attempts),
+    )  # fmt: skip
+    return make_plan(spec, Offer("T4", "cuda"), COTS, HERE, arguments, history=[PAST])
+
+
+def test_everyones_findings_are_in_it_once_and_errors_first(arguments: Arguments) -> None:
+    backends = Finding("local.disk", Severity.WARNING, "little is free")
+    offers = Finding("local.options", Severity.ERROR, "no such option")
+    spec = JobSpec(name="job", model="yolo11n.yaml", data="/d.yaml", train={"epochs": 10})
+    offer = Offer("box", "cpu", findings=(offers, backends))
+    made = make_plan(spec, offer, COTS, HERE, arguments, findings=[backends])
+    said = [finding.code for finding in made.findings]
+    assert said[0] == "local.options"
+    assert said.count("local.disk") == 1
+    assert "train.close-mosaic-covers-run" in said
+    assert made.errors == (offers,)
+
+
+def test_time_that_does_not_suffice_is_told(arguments: Arguments) -> None:
+    def codes(*limits: float | int | None) -> set[str]:
+        hours, attempts = limits
+        made = plan(arguments, hours, int(attempts or 1), epochs=100, patience=0)  # 10 hours
+        return {finding.code for finding in made.findings if finding.code.startswith("plan.")}
+
+    assert codes(11.0, 1) == codes(None, 1) == set()
+    assert codes(4.0, 3) == {"plan.several-attempts"}
+    assert codes(3.0, 3) == {"plan.too-long"}
+
+
+def test_checkpoints_that_do_not_fit_are_told(arguments: Arguments) -> None:
+    def codes(free: int, **train: int | str) -> set[str]:
+        spec = JobSpec(name="job", model="yolo11n.pt", data="/d.yaml", train={"optimizer": "AdamW", **train})
+        made = make_plan(spec, Offer("T4", "cuda", free_disk=free), COTS, HERE, arguments)
+        return {finding.code for finding in made.findings}
+
+    assert "plan.disk-too-small" in codes(158_000_000)
+    assert "plan.disk-too-small" not in codes(159_000_000)
+    assert "plan.disk-too-small" in codes(159_000_000, save_period=1)
+    assert "train.cache-disk-does-not-fit" in codes(20 * 10**9, cache="disk")  # the offer's word counts
+    assert "plan.disk-too-small" not in codes(20 * 10**9, cache="disk")
+
+
+def test_rows_sum_the_spec_up(arguments: Arguments) -> None:
+    rows = dict(plan(arguments, epochs=39, seed=3).rows)
+    assert rows["epochs"] == "39"
+    assert rows["imgsz"] == "640 (the default)"
+    assert rows["optimizer"] == "auto: MuSGD, lr0 0.01"
+    assert rows["train.seed"] == "3"
+    assert rows["images"] == "16,793 to train on, 6,708 to validate on, 1 class"
+
+
+def test_it_is_json(arguments: Arguments) -> None:
+    made = plan(arguments, 1.0).as_json()
+    assert json.loads(json.dumps(made)) == made
+    assert made["offer"]["machine"] == "T4"
+    assert "findings" not in made["offer"]
+    assert made["estimate"]["epoch_seconds"]["low"] == 360.0
+
+
+def test_planning_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, launcher.plan.plan\n"
+        "print([name for name in ('numpy', 'torch', 'ultralytics', 'cv2', 'PIL', 'matplotlib') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
