@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 from launcher.backend import Backend, Need
@@ -27,7 +26,7 @@ def planned(settings: Settings, loaded: LoadedSpec, backend: Backend[Any], data:
     offer = backend.offer(Need(resources.device, resources.max_hours))
     facts = data.found.facts if data is not None else None
     more = list(data.found.findings) if data is not None else []
-    history = samples(settings, os.uname().nodename)
+    history = samples(settings)
     versions = installed(settings).versions
     room = Room(offer.free_memory, offer.free_disk)
     return make_plan(loaded.spec, offer, facts, versions, Arguments(), history=history, findings=more, room=room)

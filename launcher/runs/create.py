@@ -102,11 +102,12 @@ def new_run(
     data: Data,
     bundle: Bundle,
     backend: str,
+    machine: str,
     findings: Sequence[Mapping[str, str]] = (),
 ) -> RunRecord:
     """Write the run down: folder, spec.yaml, record. Nothing has been asked of any machine yet."""
     run = store.new_id(loaded.spec.name)
-    record = draft(settings, run, loaded, data, bundle, backend, findings)
+    record = draft(settings, run, loaded, data, bundle, backend, machine, findings)
     return store.create(record, {"spec.yaml": loaded.yaml_text().encode()})
 
 
@@ -117,6 +118,7 @@ def draft(
     data: Data,
     bundle: Bundle,
     backend: str,
+    machine: str,
     findings: Sequence[Mapping[str, str]] = (),
 ) -> RunRecord:
     """The record of a run that is not written down yet."""
@@ -131,6 +133,8 @@ def draft(
         bundle=bundle.digest,
         created=time,
         updated=time,
+        model=spec.model,
+        machine=machine,
         data={"root": str(data.dataset.root), "fingerprint": found.fingerprint.total, **_parts(found)},
         resources={"device": spec.resources.device, "max_hours": spec.resources.max_hours, "options": {}},
         variables=dict(spec.environment.variables),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 LOOKED_AT = 20  # newest runs that are looked through
 
 
-def samples(settings: Settings, machine: str) -> list[Past]:
+def samples(settings: Settings) -> list[Past]:
     """Measured epochs of the newest finished runs in the runs folder, one sample a run."""
     from launcher.plan.estimate import Past
 
@@ -29,21 +29,22 @@ def samples(settings: Settings, machine: str) -> list[Past]:
         if record.state != "verified" or record.attempt is None or record.payload is not None or not record.data:
             continue
         started = record.attempt.started or {}
-        seconds = [e.number("seconds") or 0.0 for e in events.read(store.folder(row.id)) if e.name == "epoch"]
+        epochs = [event for event in events.read(store.folder(row.id)) if event.name == "epoch"]
         arguments, images = started.get("arguments") or {}, started.get("images") or {}
-        if seconds and arguments and images:
-            median = sorted(seconds)[len(seconds) // 2]
+        if epochs and arguments and images:
+            seconds = sorted(event.number("seconds") or 0.0 for event in epochs)
             found.append(
                 Past(
                     run=row.id,
-                    model=str(arguments.get("model", "")),
+                    model=record.model,
                     imgsz=int(arguments.get("imgsz", 0)),
                     batch=int(started.get("batch", 0)),
                     device=str(started.get("device", "")),
                     images=int(images.get("train", 0)),
-                    seconds_per_epoch=median,
-                    machine=machine,
                     val_images=int(images.get("val", 0)),
+                    seconds_per_epoch=seconds[len(seconds) // 2],
+                    memory_gb=max(event.number("memory_gb") or 0.0 for event in epochs),
+                    machine=record.machine,
                 )
             )
     return found

@@ -53,6 +53,8 @@ class RunRecord:
     bundle: str
     created: float
     updated: float
+    model: str = ""
+    machine: str = ""
     data: Mapping[str, Any] | None = None
     resources: Mapping[str, Any] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
