@@ -69,7 +69,8 @@ def main(argv: list[str]) -> int:
         out.say(f"  run      {record.id} of this very spec is {record.state}: going on with it (--new starts another)")
     else:
         findings = [finding.as_json() for finding in plan.findings]
-        record = create.new_run(settings, store, loaded, data, bundle, backend.name, plan.offer.machine, findings)
+        about: dict[str, Any] = {"machine": plan.offer.machine, "findings": findings}
+        record = create.new_run(settings, store, loaded, data, bundle, backend.name, **about)
     if settings.payload is not None:
         out.say(f"  payload  {settings.payload} runs in the place of the training: this run trains nothing")
     return follow(store, settings, backend, record, as_json=args.json, logs=args.logs, detach=args.detach)
@@ -85,7 +86,7 @@ def dry_run(
     from launcher.runs.record import AttemptRecord
 
     store = Store(settings.runs_dir)
-    record = create.draft(settings, store.new_id(loaded.spec.name), loaded, data, bundle, backend.name, "")
+    record = create.draft(settings, store.new_id(loaded.spec.name), loaded, data, bundle, backend.name)
     attempt = AttemptRecord(f"{record.id}-a1", 1, backend.name, record.created)
     request = backend.prepare(attempts.build(settings, store, record, attempt))
     if as_json:

@@ -102,12 +102,13 @@ def new_run(
     data: Data,
     bundle: Bundle,
     backend: str,
-    machine: str,
+    *,
+    machine: str = "",
     findings: Sequence[Mapping[str, str]] = (),
 ) -> RunRecord:
     """Write the run down: folder, spec.yaml, record. Nothing has been asked of any machine yet."""
     run = store.new_id(loaded.spec.name)
-    record = draft(settings, run, loaded, data, bundle, backend, machine, findings)
+    record = draft(settings, run, loaded, data, bundle, backend, machine=machine, findings=findings)
     return store.create(record, {"spec.yaml": loaded.yaml_text().encode()})
 
 
@@ -118,7 +119,8 @@ def draft(
     data: Data,
     bundle: Bundle,
     backend: str,
-    machine: str,
+    *,
+    machine: str = "",
     findings: Sequence[Mapping[str, str]] = (),
 ) -> RunRecord:
     """The record of a run that is not written down yet."""
