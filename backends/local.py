@@ -33,7 +33,7 @@ from launcher.backend import (
     Status,
 )
 from launcher.errors import RemoteError
-from launcher.files import storage, try_lock, write_atomic
+from launcher.files import is_held, storage, write_atomic
 from launcher.finding import Finding, Severity
 from launcher.settings import Settings
 from launcher.variables import expand
@@ -254,9 +254,8 @@ class LocalBackend:
             return Status(State.LOST, "its folder is gone")
         if not (state / "started").exists():
             return Status(State.QUEUED)
-        with try_lock(state / "lock") as free:
-            if not free:
-                return Status(State.RUNNING)
+        if is_held(state / "lock"):
+            return Status(State.RUNNING)
         try:
             ended = json.loads((state / "exit.json").read_bytes())
         except (OSError, ValueError):

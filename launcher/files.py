@@ -19,6 +19,9 @@ _REMEDIES = {
     errno.EROFS: "choose another folder with SAMERUN_RUNS_DIR or SAMERUN_CACHE_DIR",
     errno.EACCES: "choose another folder with SAMERUN_RUNS_DIR or SAMERUN_CACHE_DIR, or mend its permissions",
     errno.EPERM: "choose another folder with SAMERUN_RUNS_DIR or SAMERUN_CACHE_DIR, or mend its permissions",
+    errno.EIO: "the disk fails: look at the system's log, and keep the runs folder elsewhere with SAMERUN_RUNS_DIR",
+    errno.EISDIR: "a folder stands where a file is needed: move it away",
+    errno.EEXIST: "a file stands where a folder is needed: move it away",
     errno.ENOTDIR: "a file stands where a folder is needed: choose another with SAMERUN_RUNS_DIR or SAMERUN_CACHE_DIR",
 }
 
@@ -45,9 +48,20 @@ def write_atomic(path: Path, data: bytes, *, durable: bool = False) -> None:
                 stream.flush()
                 os.fsync(stream.fileno())
         part.replace(path)
+        if durable:
+            _sync_folder(path.parent)
     except OSError:
         part.unlink(missing_ok=True)
         raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Wait until the folder's names are on the disk: without this a power cut can undo a rename."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def sha256_file(path: Path) -> str:
@@ -57,6 +71,29 @@ def sha256_file(path: Path) -> str:
         while chunk := stream.read(CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Hold the advisory lock of `try_lock`, and wait for whoever holds it now (another thread or process)."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def is_held(path: Path) -> bool:
+    """Whether someone holds the lock of `lock` or `try_lock`. Looking disturbs neither them nor others who look."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
 
 
 @contextmanager

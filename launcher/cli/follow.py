@@ -110,10 +110,9 @@ def _watch(store: Store, record: RunRecord, view: Any) -> RunRecord:
         seen = len(events)
         if record.state.ended:
             return record
-        with store.driving(record.id) as free:
-            if free:
-                message = f"the launch that drove {record.id} has ended"
-                raise RemoteError(message, remedy=f"`launch attach {record.id}` takes over")
+        if not store.driven(record.id) and not store.read(record.id).state.ended:
+            message = f"the launch that drove {record.id} has ended"
+            raise RemoteError(message, remedy=f"`launch attach {record.id}` takes over")
         time.sleep(LOOK_S)
 
 

@@ -63,14 +63,15 @@ def main(argv: list[str]) -> int:
     out.say(f"  bundle   {bundle.digest[:12]}{'' if bundle.packed else ' (unchanged, not packed again)'}")
     if args.dry_run:
         return dry_run(settings, loaded, data, bundle, backend, as_json=args.json)
-    going = [] if args.new else store.unfinished(create.key_of(bundle, backend.name))
-    if going:
-        record = going[-1]
-        out.say(f"  run      {record.id} of this very spec is {record.state}: going on with it (--new starts another)")
-    else:
-        findings = [finding.as_json() for finding in plan.findings]
-        about: dict[str, Any] = {"machine": plan.offer.machine, "findings": findings}
-        record = create.new_run(settings, store, loaded, data, bundle, backend.name, **about)
+    with store.starting():
+        going = [] if args.new else store.unfinished(create.key_of(bundle, backend.name))
+        if going:
+            record = going[-1]
+            out.say(f"  run      {record.id} of this very spec is {record.state}: going on (--new starts another)")
+        else:
+            findings = [finding.as_json() for finding in plan.findings]
+            about: dict[str, Any] = {"machine": plan.offer.machine, "findings": findings}
+            record = create.new_run(settings, store, loaded, data, bundle, backend.name, **about)
     if settings.payload is not None:
         out.say(f"  payload  {settings.payload} runs in the place of the training: this run trains nothing")
     return follow(store, settings, backend, record, as_json=args.json, logs=args.logs, detach=args.detach)

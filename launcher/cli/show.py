@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from launcher.cli import out
 from launcher.errors import Exit
+from launcher.files import storage, write_atomic
 from launcher.runs.record import RunRecord
 from launcher.runs.store import Store
 from launcher.settings import Settings
@@ -16,15 +18,37 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="launch show", description=__doc__)
     parser.add_argument("run", help="a run")
     parser.add_argument("--json", action="store_true", help="the whole record as one JSON line on stdout")
+    parser.add_argument("--svg", type=Path, help="draw the run's epochs as the live table, into this file")
     args = parser.parse_args(argv)
     store = Store(Settings.load().runs_dir)
     record = store.read(store.resolve(args.run))
+    if args.svg is not None:
+        _draw(record, store.folder(record.id), args.svg)
+        return Exit.OK
     if args.json:
         out.emit({**record.as_json(), "dir": str(store.folder(record.id))})
         return Exit.OK
     for name, text in _rows(record, str(store.folder(record.id))):
         print(f"{name:<10} {text}")
     return Exit.OK
+
+
+def _draw(record: RunRecord, folder: Path, to: Path) -> None:
+    """The live table as a picture."""
+    import io
+
+    from rich.console import Console
+
+    from launcher.cli.follow import describe, render
+    from launcher.runs.events import read
+
+    events = read(folder)
+    notes = [text for event in events if (text := describe(event))]
+    console = Console(record=True, width=104, file=io.StringIO(), force_terminal=True)
+    console.print(render([event for event in events if event.name == "epoch"], record, notes[-4:], ""))
+    with storage("drawing the table"):
+        write_atomic(to.absolute(), console.export_svg(title=f"launch {record.name}").encode())
+    out.say(f"  {to}")
 
 
 def _rows(record: RunRecord, folder: str) -> list[tuple[str, str]]:

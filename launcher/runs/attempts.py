@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from launcher.runs.record import AttemptRecord, RunRecord
 from launcher.runs.store import Store
 from launcher.settings import Settings
 from launcher.sync import manifest as manifests
+from launcher.sync.install import settle
 
 CHECKPOINT = ("train/weights/last.pt", "train/weights/best.pt", "train/results.csv")
 
@@ -67,7 +67,8 @@ def _resume(folder: Path) -> tuple[dict[str, Any] | None, list[InputFile]]:
 
 
 def _manifest(folder: Path) -> manifests.Manifest | None:
+    settle(folder)
     try:
         return manifests.parse((folder / manifests.NAME).read_bytes())
-    except (FileNotFoundError, json.JSONDecodeError):
+    except FileNotFoundError:
         return None

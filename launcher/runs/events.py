@@ -7,6 +7,7 @@ that is no event is a line of the log; nothing that a worker prints can crash th
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ MARK = "@samerun "
 LINE_LIMIT = 1 << 16  # characters of one line that are kept
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[@-_]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 FIELDS_LIMIT = 512
+DEPTH_LIMIT = 16  # lists and tables within each other
+WHOLE = 2**53  # numbers up to here are whole in every JSON reader, and fit SQLite
 FOLLOW = ".follow.json"
 EVENTS = "events.jsonl"
 LOG = "log.txt"
@@ -36,15 +39,19 @@ class Event:
 
     def number(self, key: str) -> float | None:
         """A numeric field, or None."""
-        value = self.fields.get(key)
-        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+        return _number(self.fields.get(key))
+
+    def count(self, key: str) -> int:
+        """A field that counts something; 0 when it is no such number."""
+        value = self.number(key)
+        return int(value) if value is not None and 0 <= value <= WHOLE else 0
 
     def table(self, key: str) -> dict[str, float | None]:
         """A field that maps names to numbers; other values become None."""
         value = self.fields.get(key)
         if not isinstance(value, dict):
             return {}
-        return {str(name): float(v) if isinstance(v, (int, float)) else None for name, v in value.items()}
+        return {str(name): _number(v) for name, v in value.items()}
 
 
 def parse(line: str) -> Event | None:
@@ -52,12 +59,12 @@ def parse(line: str) -> Event | None:
     if not line.startswith(MARK) or len(line) > LINE_LIMIT + len(MARK):
         return None
     try:
-        value = json.loads(line[len(MARK) :])
+        value = _plain(json.loads(line[len(MARK) :], parse_constant=_refuse))
         attempt, seq, name = value.pop("attempt"), value.pop("seq"), value.pop("event")
         time = float(value.pop("time"))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         return None
-    if not isinstance(attempt, str) or not isinstance(name, str) or type(seq) is not int or seq < 1:
+    if not isinstance(attempt, str) or not isinstance(name, str) or type(seq) is not int or not 1 <= seq <= WHOLE:
         return None
     return Event(attempt, seq, time, name, value) if len(value) <= FIELDS_LIMIT else None
 
@@ -65,6 +72,34 @@ def parse(line: str) -> Event | None:
 def clean(line: str) -> str:
     """A line of the log without terminal controls: what a worker prints must not drive the user's terminal."""
     return _CONTROL.sub("", line[:LINE_LIMIT])
+
+
+def _number(value: object) -> float | None:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return None
+
+
+def _refuse(word: str) -> None:
+    raise ValueError(f"{word} is no JSON")
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    """The value with its texts cleaned, which end on a terminal. Raises ValueError for what no worker of ours sends."""
+    if depth > DEPTH_LIMIT:
+        raise ValueError("too deep")
+    if isinstance(value, str):
+        return clean(value).encode("utf-8", "replace").decode()
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("a number that JSON has no word for")
+    if isinstance(value, list):
+        return [_plain(item, depth + 1) for item in value]
+    if isinstance(value, dict):
+        return {_plain(key): _plain(item, depth + 1) for key, item in value.items()}
+    return value
 
 
 def merge(events: Iterable[Event], attempts: Iterable[str]) -> list[Event]:
@@ -88,8 +123,10 @@ class Mirror:
         self._folder = folder
         self._attempt = attempt
         held = position(folder)
-        self._cut(LOG, held["log"])
-        self._cut(EVENTS, held["events"])
+        with storage("keeping what the worker says"):
+            self._cut(LOG, held["log"])
+            self._cut(EVENTS, held["events"])
+            write_atomic(folder / FOLLOW, json.dumps(held).encode())
         self._held = held
         self.last_seq = int(held["seqs"].get(attempt, 0))
         self.cursor = str(held["cursors"].get(attempt, ""))
@@ -130,14 +167,26 @@ def position(folder: Path) -> dict[str, Any]:
     """How far the run's files reach: sizes of log.txt and events.jsonl, cursor and last number by attempt."""
     try:
         held = json.loads((folder / FOLLOW).read_bytes())
-        return {key: held[key] for key in ("log", "events", "cursors", "seqs")}
-    except (OSError, ValueError, KeyError, TypeError):
-        # Lost: nothing of what is here is cut off. Events are known by their numbers; log lines may come twice.
-        seqs: dict[str, int] = {}
+        cursors, seqs = held["cursors"], held["seqs"]
+        sound = all(isinstance(text, str) for text in cursors.values())
+        sound = sound and all(type(number) is int and number >= 0 for number in (held["log"], held["events"], *seqs.values()))
+        if not sound:
+            raise ValueError("no numbers where numbers are needed")
+        return {"log": held["log"], "events": held["events"], "cursors": cursors, "seqs": seqs}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        # Lost: no whole line of what is here is cut off. Events are known by their numbers; log lines may come twice.
+        numbers: dict[str, int] = {}
         for event in read(folder):
-            seqs[event.attempt] = max(event.seq, seqs.get(event.attempt, 0))
-        sizes = [(folder / name).stat().st_size if (folder / name).exists() else 0 for name in (LOG, EVENTS)]
-        return {"log": sizes[0], "events": sizes[1], "cursors": {}, "seqs": seqs}
+            numbers[event.attempt] = max(event.seq, numbers.get(event.attempt, 0))
+        return {"log": _whole(folder / LOG), "events": _whole(folder / EVENTS), "cursors": {}, "seqs": numbers}
+
+
+def _whole(file: Path) -> int:
+    """How many bytes of a file are whole lines: what is appended after a torn one would be lost with it."""
+    try:
+        return file.read_bytes().rfind(b"\n") + 1
+    except FileNotFoundError:
+        return 0
 
 
 def read(folder: Path) -> list[Event]:

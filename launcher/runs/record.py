@@ -107,7 +107,7 @@ def read(folder: Path) -> RunRecord:
         attempts = tuple(_attempt(item) for item in value.get("attempts", ()))
         values.update(state=RunState(value["state"]), attempts=attempts, findings=tuple(value.get("findings", ())))
         return RunRecord(**values)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise IntegrityError(f"{folder / FILE} cannot be read: {error}", remedy="restore it from a copy") from error
 
 

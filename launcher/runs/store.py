@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from launcher.errors import IntegrityError, NotFoundError
-from launcher.files import storage, try_lock
+from launcher.files import is_held, lock, storage, try_lock
 from launcher.runs import record as records
 from launcher.runs.record import RunRecord
 from launcher.runs.state import RunState
 
 INDEX = "index.sqlite"
+LOCK = ".lock"
 ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # nothing that reads like something else
 SUFFIX = 6  # 30^6 names a run name: ids are also checked against the folder
 _SCHEMA = """
@@ -153,10 +154,22 @@ class Store:
         return len(found), bad
 
     @contextmanager
+    def starting(self) -> Iterator[None]:
+        """Hold while looking for an unfinished run and writing a new one down: two launches at once make one run."""
+        with storage("locking the runs folder"):
+            self.root.mkdir(parents=True, exist_ok=True)
+            with lock(self.root / ".starting"):
+                yield
+
+    @contextmanager
     def driving(self, run: str) -> Iterator[bool]:
         """Whether this process may drive the run: submit, sync and change its record. One process at a time."""
-        with storage("locking the run"), try_lock(self.folder(run) / ".lock") as free:
+        with storage("locking the run"), try_lock(self.folder(run) / LOCK) as free:
             yield free
+
+    def driven(self, run: str) -> bool:
+        """Whether some process drives the run now."""
+        return is_held(self.folder(run) / LOCK)
 
     def remove(self, run: str) -> None:
         """Delete the run's folder and its row."""

@@ -201,6 +201,8 @@ def _show(value: Any) -> str:
 
 
 def _range(low: float | None, high: float | None) -> str:
+    if low is None and high is None:
+        return "a finite number"
     if low is not None and high is not None:
         return f"{low} to {high}"
     return f"{low} or more" if low is not None else f"{high} or less"

@@ -37,9 +37,10 @@ from launcher.spec.model import (
     reef_errors,
 )
 from launcher.spec.tree import Item, Place, plain, read_yaml, scalar
-from launcher.spec.variables import check_text, expand, references
+from launcher.spec.variables import check_text
 from launcher.spec.wording import Path as FieldPath
 from launcher.spec.wording import did_you_mean, dotted, from_pydantic, place_of
+from launcher.variables import expand, references
 
 _TEXT_FIELDS = (("name",), ("model",), ("data",), ("notes",), ("environment", "ultralytics"), ("environment", "torch"))
 _MAY_BE_EMPTY = frozenset({"train", *SECTIONS})

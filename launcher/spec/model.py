@@ -46,7 +46,7 @@ def _reef(value: Any) -> ReefOptions:
     if isinstance(value, ReefOptions):
         return value
     if not isinstance(value, dict):
-        raise ValueError("must be a mapping of options")  # noqa: TRY004 - pydantic turns only a ValueError into its own
+        raise ValueError("must be a mapping of options")  # pydantic catches only this one
     if wrong := reef_errors(value):
         raise ValueError("; ".join(f"{name}: {what or 'there is no such option'}" for name, what in wrong.items()))
     return ReefOptions(**value)

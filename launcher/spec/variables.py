@@ -1,7 +1,4 @@
-"""References to environment variables, `${env:NAME}`, and the secrets that must not stand in a spec.
-
-A spec names a variable; its value is looked up where it is used and never kept, shown or written. `expand` is the one
-place where a value comes in.
+"""What a spec's texts may hold: references to environment variables that are set, and no secrets.
 """
 
 from __future__ import annotations
@@ -9,11 +6,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from launcher.errors import Problem, SpecError
+from launcher.errors import Problem
 from launcher.spec.tree import Item
 from launcher.spec.wording import Path, dotted
+from launcher.variables import REFERENCE, not_set, references
 
-_REFERENCE = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
 _SECRET_NAME = re.compile(r"(?i)token|secret|passw(or)?d|key|credential")
 _SECRET_SHAPES = re.compile(
     r"\b(gh[pousr]_\w{20}|github_pat_\w{20}|hf_\w{20}|AKIA[0-9A-Z]{16}|AIza[\w-]{30}|KGAT_\w{16}|xox[abprs]-\w{8}"
@@ -21,19 +18,6 @@ _SECRET_SHAPES = re.compile(
 )
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
-
-
-def references(text: str) -> tuple[str, ...]:
-    """The names of the variables that a text refers to, in order."""
-    return tuple(_REFERENCE.findall(text))
-
-
-def expand(value: str, env: Mapping[str, str]) -> str:
-    """The text with each `${env:NAME}` replaced. Raises SpecError that names the variables which are not set."""
-    missing = [name for name in dict.fromkeys(references(value)) if name not in env]
-    if missing:
-        raise SpecError([_not_set(name) for name in missing])
-    return _REFERENCE.sub(lambda found: env[found[1]], value)
 
 
 def check_text(path: Path, item: Item, env: Mapping[str, str]) -> Iterator[Problem]:
@@ -44,17 +28,13 @@ def check_text(path: Path, item: Item, env: Mapping[str, str]) -> Iterator[Probl
     name = dotted(path)
     if _CONTROL.search(text):
         yield Problem("holds a control character", *item.place, field=name)
-    if "${" in _REFERENCE.sub("", text) and path[0] != "notes":
+    if "${" in REFERENCE.sub("", text) and path[0] != "notes":
         yield Problem("holds a reference that is not of the form ${env:NAME}", *item.place, field=name)
-    for variable in dict.fromkeys(references(text)):
+    for variable in references(text):
         if variable not in env:
-            problem = _not_set(variable)
+            problem = not_set(variable)
             yield Problem(problem.message, *item.place, field=name, remedy=problem.remedy)
     by_name = path[:2] == ("environment", "variables") and _SECRET_NAME.search(str(path[-1])) and text
     if (by_name and not references(text)) or _SECRET_SHAPES.search(text):
         remedy = "set an environment variable and refer to it: ${env:NAME}"
         yield Problem("looks like a secret; a spec holds none", *item.place, field=name, remedy=remedy)
-
-
-def _not_set(variable: str) -> Problem:
-    return Problem(f"environment variable {variable} is not set", remedy=f"export {variable}=... and run again")

@@ -15,8 +15,13 @@ from typing import Any
 from launcher.errors import IntegrityError
 
 NAME = "manifest.json"
+BELOW = "train/"
+"""Where outputs lie in the run folder. Beside it are the run's own files, which no manifest may name."""
 MAX_BYTES = 16 << 20
 MAX_FILES = 20_000
+MAX_NAME = 255  # bytes of one part of a path: what file systems take
+MAX_PATH = 1000  # bytes of a path below the run folder (PATH_MAX is 1024 on macOS)
+MAX_EPOCH = 10**9
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -58,19 +63,26 @@ def parse(data: bytes) -> Manifest:
         raise IntegrityError(f"this is no manifest: {type(error).__name__}: {error}") from error
     if len(files) > MAX_FILES:
         raise IntegrityError(f"the manifest lists {len(files)} files; more than {MAX_FILES} are not read")
-    if len({entry.path for entry in files}) != len(files):
+    paths = {entry.path for entry in files}
+    if len(paths) != len(files):
         raise IntegrityError("the manifest lists a path twice")
-    if epoch is not None and (not isinstance(epoch, int) or isinstance(epoch, bool) or epoch < 1):
-        raise IntegrityError(f"the manifest's epoch is {epoch!r}")
+    folders = {str(parent) for path in paths for parent in PurePosixPath(path).parents}
+    if both := sorted(paths & folders):
+        raise IntegrityError(f"the manifest lists {both[0]!r} as a file and as a folder")
+    if epoch is not None and (type(epoch) is not int or not 1 <= epoch <= MAX_EPOCH):
+        raise IntegrityError(f"the manifest's epoch is {str(epoch)[:40]!r}")
     return found
 
 
 def safe(path: object) -> str:
-    """A path that stays inside its folder, or IntegrityError."""
+    """A path that stays inside its folder and that every file system takes, or IntegrityError."""
     text = path if isinstance(path, str) else ""
     pure = PurePosixPath(text)
-    if not text or "\\" in text or "\0" in text or pure.is_absolute() or ".." in pure.parts or str(pure) != text:
-        raise IntegrityError(f"the path {path!r} does not name a file inside the run")
+    inside = text not in ("", ".") and not pure.is_absolute() and ".." not in pure.parts and str(pure) == text
+    if not inside or "\\" in text or not text.isprintable():
+        raise IntegrityError(f"the path {str(path)[:MAX_PATH]!r} does not name a file inside the run")
+    if len(text.encode()) > MAX_PATH or any(len(part.encode()) > MAX_NAME for part in pure.parts):
+        raise IntegrityError(f"the path {text[:MAX_NAME]!r} is too long")
     return text
 
 
@@ -80,4 +92,7 @@ def _entry(item: Mapping[str, Any]) -> Entry:
         raise ValueError(f"size {size!r}")
     if not isinstance(digest, str) or not _SHA256.match(digest):
         raise ValueError(f"sha256 {digest!r}")
-    return Entry(safe(item["path"]), safe(item["at"]), size, digest)
+    path = safe(item["path"])
+    if not path.startswith(BELOW):
+        raise IntegrityError(f"the path {path!r} does not lie below {BELOW}")
+    return Entry(path, safe(item["at"]), size, digest)

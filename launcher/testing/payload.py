@@ -40,7 +40,8 @@ class Stub:
         self.attempt = self.box.attempt()
         self.epochs = int(self.job["train"].get("epochs", 3))
         hours = self.job.get("max_hours")
-        self.deadline = os.path.getmtime(self.box.started) + hours * 3600 if hours else float("inf")
+        begun = os.path.getmtime(self.box.started) if os.path.exists(self.box.started) else time.time()
+        self.deadline = begun + hours * 3600 if hours else float("inf")
 
     def option(self, name: str, default: str = "") -> str:
         """An option's text."""

@@ -74,6 +74,15 @@ def until(backend: Backend[Any], handle: Handle, is_so: Callable[[Status], bool]
     return status
 
 
+def wait_until(is_so: Callable[[], bool], within_s: float, otherwise: str) -> None:
+    """Look until it is so. Raises AssertionError, with these words, when it does not become so."""
+    limit = time.monotonic() + within_s
+    while not is_so():
+        if time.monotonic() > limit:
+            raise AssertionError(f"after {within_s:g} s {otherwise}")
+        time.sleep(LOOK_S)
+
+
 def all_lines(backend: Backend[Any], handle: Handle, cursor: str = "") -> list[str]:
     """Every line after the cursor that there is now."""
     found: list[str] = []

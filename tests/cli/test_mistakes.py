@@ -12,7 +12,6 @@ import pytest
 from tests.cli.conftest import SPEC, Launch
 
 
-
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
     """A small good dataset of 16 x 16 pixel images; returns its data.yaml."""

@@ -78,6 +78,8 @@ def test_accepted(arguments: Arguments, name: str, value: Any) -> None:
         ("val", 1, "must be true or false, not 1"),
         ("lr0", 1.5, "must be 0 to 1, is 1.5"),
         ("mosaic", -0.1, "must be 0 to 1, is -0.1"),
+        ("box", float("inf"), "must be 0 or more, is inf"),
+        ("pose", float("nan"), "must be a finite number, is nan"),
         ("box", -1, "must be 0 or more, is -1"),
         ("seed", 2**32, "must be 0 to 4294967295, is 4294967296"),
         ("degrees", 181, "must be 0 to 180, is 181"),

@@ -9,7 +9,7 @@ import pytest
 
 from launcher.errors import SpecError
 from launcher.spec.load import load_spec
-from launcher.spec.variables import expand, references
+from launcher.variables import expand, references
 from tests.spec.conftest import Problems, Write
 
 SECRET = "hunter2-hunter2"
