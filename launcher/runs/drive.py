@@ -13,12 +13,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from launcher.backend import Backend, Feature, Handle, State, Status
+from launcher.backend import Attempt, Backend, Feature, Handle, State, Status
 from launcher.errors import IntegrityError, RemoteError, SamerunError, StorageError
 from launcher.runs import attempts, collect
 from launcher.runs.events import Event, Mirror
+from launcher.runs.events import read as read_events
 from launcher.runs.record import AttemptRecord, RunRecord
 from launcher.runs.state import OF_BACKEND, RunState
 from launcher.runs.store import Store, now
@@ -39,6 +40,7 @@ class Progress:
 
 
 Observer = Callable[[Progress], None]
+T = TypeVar("T")
 
 
 class Driver:
@@ -79,9 +81,8 @@ class Driver:
         if handle is None and last is not None:
             handle = self.backend.find(attempts.build(self.settings, self.store, self.record, last))
             if handle is not None:  # submitted, and the reply never written down
-                self._save(self.record.with_attempt(handle=dict(handle.data)))
+                self._save(self.record.with_attempt(handle=dict(handle.data)).move(RunState.QUEUED, now()))
                 self.backend.cancel(handle)
-                self._move(RunState.QUEUED)
         if handle is None:
             self._move(RunState.CANCELLED, reason="cancelled before it was submitted")
             return self.record
@@ -99,21 +100,21 @@ class Driver:
         if (handle := last.as_handle()) is not None:
             return handle
         attempt = attempts.build(self.settings, self.store, self.record, last)
-        found = self._patiently(lambda: self.backend.find(attempt))
-        if found is None:
-            try:
-                found = self.backend.submit(self.backend.prepare(attempt))
-            except RemoteError:
-                found = self._patiently(lambda: self.backend.find(attempt))  # accepted, and the reply lost?
-                if found is None:
-                    raise
-            except SamerunError as error:
-                self._save(self.record.with_attempt(state=State.FAILED, reason=error.message, ended=now()))
-                self._move(RunState.FAILED, reason=error.message)
-                raise
-        self._save(self.record.with_attempt(handle=dict(found.data), state=State.QUEUED))
-        self._move(RunState.QUEUED)
+        found = self._patiently(lambda: self.backend.find(attempt) or self._submit(attempt))
+        accepted = self.record.with_attempt(handle=dict(found.data), state=State.QUEUED)
+        self._save(accepted.move(RunState.QUEUED, now()))
         return found
+
+    def _submit(self, attempt: Attempt) -> Handle:
+        """Submit; a refusal ends the run. After a reply that was lost it is looked up before it is done again."""
+        try:
+            return self.backend.submit(self.backend.prepare(attempt))
+        except RemoteError:
+            raise
+        except SamerunError as error:
+            ended = self.record.with_attempt(state=State.FAILED, reason=error.message, ended=now())
+            self._save(ended.move(RunState.FAILED, now(), reason=error.message))
+            raise
 
     def _journal(self) -> AttemptRecord:
         """Write the next attempt down before anything is asked of the backend."""
@@ -133,19 +134,23 @@ class Driver:
         mirror = Mirror(self.folder, handle.attempt)
         partial = _Partial(self.backend, handle, self.folder, enabled=self._syncs_while_running())
         heard = time.monotonic()
+        # What a killed launch had kept and not yet taken into the record.
+        self._absorb([event for event in read_events(self.folder) if event.attempt == handle.attempt])
         try:
             while True:
-                said_end, quiet = False, True
-                with contextlib.suppress(RemoteError):
+                said_end, quiet, silent = False, True, False
+                try:
                     events, lines = self._read(mirror, handle, WAIT_S)
                     quiet = not events and not lines
                     said_end = any(event.name in ("done", "failed") for event in events)
                     if any(event.name == "checkpoint" for event in events):
                         partial.go()
+                except RemoteError:
+                    silent = True
                 if not (quiet or said_end):
                     heard = time.monotonic()
                     continue
-                status = self.backend.poll([handle])[handle.attempt]
+                status = self._poll(handle)
                 if status.state is not State.UNKNOWN:
                     heard = time.monotonic()
                 self._note(status)
@@ -158,11 +163,21 @@ class Driver:
                         + (f" ({status.reason})" if status.reason else ""),
                         remedy=f"`launch attach {self.record.id}` asks again; the run may still be going on",
                     )
-                if status.state is State.UNKNOWN:
+                if silent or status.state is State.UNKNOWN:
                     time.sleep(RETRY_S)
         finally:
             partial.join()
-        self._drain(mirror, handle)
+        self._patiently(lambda: self._drain(mirror, handle))
+        return status
+
+    def _poll(self, handle: Handle) -> Status:
+        """What the backend says of the attempt; whoever cannot be asked does not know."""
+        try:
+            status = self.backend.poll([handle])[handle.attempt]
+        except RemoteError as error:
+            return Status(State.UNKNOWN, error.message)
+        if self.record.state is _COLLECTING and not status.state.ended:
+            return replace(status, state=State.UNKNOWN)  # it had ended; a service that says otherwise is behind
         return status
 
     def _read(self, mirror: Mirror, handle: Handle, wait: float) -> tuple[list[Event], list[str]]:
@@ -176,17 +191,18 @@ class Driver:
 
     def _drain(self, mirror: Mirror, handle: Handle) -> None:
         """What the worker said last, after it has ended."""
-        with contextlib.suppress(RemoteError):
-            while any(self._read(mirror, handle, 0.0)):
-                pass
+        before = None
+        while mirror.cursor != before:
+            before = mirror.cursor
+            self._read(mirror, handle, 0.0)
 
     def _absorb(self, events: list[Event]) -> None:
         """What events say about the run."""
         record = self.record
         for event in events:
             if event.name == "epoch":
-                epoch, epochs = event.number("epoch"), event.number("epochs")
-                record = replace(record, epoch=int(epoch or 0), epochs=int(epochs or 0), metrics=event.table("metrics"))
+                epoch, epochs = event.count("epoch"), event.count("epochs")
+                record = replace(record, epoch=epoch, epochs=epochs, metrics=event.table("metrics"))
             elif event.name == "final_eval":
                 record = replace(record, metrics=event.table("metrics"))
             elif event.name == "started":
@@ -206,16 +222,16 @@ class Driver:
             changes["reason"] = status.reason
         if status.state.ended:
             changes.update(ended=now(), exit_code=status.exit_code)
-        if last.state is not status.state:
-            self._save(self.record.with_attempt(**changes))
-        self._move(OF_BACKEND[status.state])
+        state = OF_BACKEND[status.state]
+        if last.state is not status.state or self.record.state is not state:
+            self._save(self.record.with_attempt(**changes).move(state, now()))
 
     # Collecting.
 
     def _collect(self, handle: Handle, status: Status, *, go_on: bool = True) -> bool:
         """Fetch and check what there is, and say what the run is now. False: stop here, though it has not ended."""
         last = self.record.attempts[-1]
-        found = collect.collect(self.backend, handle, self.folder)
+        found = self._patiently(lambda: collect.collect(self.backend, handle, self.folder))
         self._save(replace(self.record, checked=found.as_json()))
         if status.state is State.SUCCEEDED:
             trouble = found.trouble or collect.missing(self.folder, handle.attempt, payload=self.record.payload)
@@ -226,17 +242,21 @@ class Driver:
                 )
             self._move(RunState.VERIFIED, reason="")
         elif go_on and status.state in RESUMABLE and len(self.record.attempts) < self.record.max_attempts:
-            self._release(handle)
+            self._release(handle, found)
             self._journal()
             return True
         else:
             ends = {State.CANCELLED: RunState.CANCELLED, State.FAILED: RunState.FAILED}
             self._move(ends.get(status.state, RunState.LOST), reason=last.reason or status.reason)
-        self._release(handle)
+        self._release(handle, found)
         return not self.record.state.ended
 
-    def _release(self, handle: Handle) -> None:
-        """Give the machine back; what is left over is written down."""
+    def _release(self, handle: Handle, found: collect.Collected) -> None:
+        """Give the machine back; what is left over is written down. What did not come back whole is left there."""
+        if found.kept_there and self.record.state is not RunState.VERIFIED:
+            left = [f"{handle.attempt} was not released: {found.trouble}"[:2000]]
+            self._save(replace(self.record, checked={**self.record.checked, "left_over": left}))
+            return
         with contextlib.suppress(RemoteError):
             left = self.backend.release(handle)
             if left:
@@ -245,7 +265,7 @@ class Driver:
     def _syncs_while_running(self) -> bool:
         return self.record.while_running and Feature.LIVE_FILES not in self.backend.lacks
 
-    def _patiently(self, ask: Callable[[], Handle | None]) -> Handle | None:
+    def _patiently(self, ask: Callable[[], T]) -> T:
         """Ask until there is an answer, or the run's patience is over."""
         begun = time.monotonic()
         while True:
@@ -306,5 +326,5 @@ class _Partial:
     def _work(self) -> None:
         while self._wanted.wait() and not self._over:
             self._wanted.clear()
-            with contextlib.suppress(RemoteError, IntegrityError, StorageError):
+            with contextlib.suppress(RemoteError, IntegrityError, StorageError, OSError):
                 collect.collect(self._backend, self._handle, self._folder)

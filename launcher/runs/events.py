@@ -66,7 +66,7 @@ def parse(line: str) -> Event | None:
         return None
     if not isinstance(attempt, str) or not isinstance(name, str) or type(seq) is not int or not 1 <= seq <= WHOLE:
         return None
-    return Event(attempt, seq, time, name, value) if len(value) <= FIELDS_LIMIT else None
+    return Event(attempt, seq, time, name, value) if len(value) <= FIELDS_LIMIT and math.isfinite(time) else None
 
 
 def clean(line: str) -> str:
@@ -169,9 +169,15 @@ def position(folder: Path) -> dict[str, Any]:
         held = json.loads((folder / FOLLOW).read_bytes())
         cursors, seqs = held["cursors"], held["seqs"]
         sound = all(isinstance(text, str) for text in cursors.values())
-        sound = sound and all(type(number) is int and number >= 0 for number in (held["log"], held["events"], *seqs.values()))
+        sound = sound and all(
+            type(number) is int and number >= 0 for number in (held["log"], held["events"], *seqs.values())
+        )
         if not sound:
             raise ValueError("no numbers where numbers are needed")
+        if any(
+            (folder / name).stat().st_size < held[key] for name, key in ((LOG, "log"), (EVENTS, "events")) if held[key]
+        ):
+            raise ValueError("some of what was kept is gone: read it again")
         return {"log": held["log"], "events": held["events"], "cursors": cursors, "seqs": seqs}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         # Lost: no whole line of what is here is cut off. Events are known by their numbers; log lines may come twice.

@@ -34,7 +34,7 @@ class Given:
         """Settings that name folders of this test's own. None of them exists yet."""
         for variable, folder in HOMES.items():
             monkeypatch.setenv(variable, str(tmp_path / "home" / folder))
-        (tmp_path / "home").mkdir()
+        (tmp_path / "home").mkdir(exist_ok=True)
         return Settings(runs_dir=tmp_path / "runs", cache_dir=tmp_path / "cache")
 
     @pytest.fixture
