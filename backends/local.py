@@ -7,6 +7,7 @@ the training hold together and that the system takes back when both are gone: no
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import platform
 import select
@@ -14,32 +15,25 @@ import shutil
 import signal
 import socket
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launcher.backend import (
-    Attempt,
-    Feature,
-    Handle,
-    Lines,
-    Need,
-    Offer,
-    RemoteFile,
-    Request,
-    State,
-    Status,
-)
-from launcher.errors import RemoteError
-from launcher.files import is_held, storage, write_atomic
+from launcher.backend import Attempt, Feature, Handle, Lines, Need, Offer, RemoteFile, Request, State, Status
+from launcher.errors import RemoteError, SamerunError
+from launcher.files import is_held, storage, try_lock, write_atomic
 from launcher.finding import Finding, Severity
 from launcher.settings import Settings
 from launcher.variables import expand
 
 READ_BYTES = 1 << 20
 CANCEL_S = 30.0  # the supervisor gives the training 10 s to end, then kills it
+START_S = 20.0  # a supervisor takes 0.03 s to start; a machine that swaps, longer
+START_LOOK_S = 0.002
 LOW_DISK_BYTES = 2 << 30
 LOOK_S = 0.05  # how often a stream without a bell is looked at
 OUTCOMES = {
@@ -116,30 +110,17 @@ class LocalBackend:
 
     def submit(self, request: LocalRequest) -> Handle:
         """Lay the box out under a temporary name, rename it, start the supervisor (which starts once per box)."""
-        import json
-
-        box = request.box
-        if not box.exists():
-            with storage("laying out the attempt"):
-                part = box.with_name(f".part-{box.name}-{os.getpid()}")
-                shutil.rmtree(part, ignore_errors=True)
-                for folder in ("in", "out", "state", "work"):
-                    (part / folder).mkdir(parents=True)
-                for file in request.attempt.inputs:
-                    target = part / "in" / file.path
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(file.source, target)
-                write_atomic(part / "in" / "attempt.json", json.dumps(dict(request.attempt_json)).encode())
-                with contextlib.suppress(FileExistsError, OSError):
-                    part.rename(box)
-                shutil.rmtree(part, ignore_errors=True)
         values = {name: expand(text, os.environ) for name, text in request.attempt.variables.items()}
-        self._start(request.argv, {**os.environ, **values})
+        if not request.box.exists():
+            with storage("laying out the attempt"):
+                _lay_out(request)
+        self._start(request, {**os.environ, **values})
         return self._handle(request.attempt.id)
 
     def find(self, attempt: Attempt) -> Handle | None:
         """A box whose supervisor was started."""
-        return self._handle(attempt.id) if (self._box(attempt.id) / "state" / "started").exists() else None
+        with _asking("the runs folder"):
+            return self._handle(attempt.id) if (self._box(attempt.id) / "state" / "started").exists() else None
 
     def poll(self, handles: Sequence[Handle]) -> dict[str, Status]:
         """By lock and exit.json."""
@@ -168,19 +149,24 @@ class LocalBackend:
                 return _read(stream, offset)  # the supervisor has ended: no reason to wait on
 
     def files(self, handle: Handle) -> list[RemoteFile] | None:
-        """What lies in the outbox."""
+        """What lies in the outbox. The training adds and removes files meanwhile."""
         out = self._box(handle.attempt) / "out"
-        if not out.is_dir():
-            return None
-        found = [path for path in sorted(out.rglob("*")) if path.is_file() and not path.is_symlink()]
-        return [RemoteFile(path.relative_to(out).as_posix(), path.stat().st_size) for path in found]
+        found = []
+        for folder, _, names in os.walk(out):
+            for path in (Path(folder) / name for name in names):
+                with contextlib.suppress(FileNotFoundError), _asking(path):
+                    if path.is_file() and not path.is_symlink():
+                        found.append(RemoteFile(path.relative_to(out).as_posix(), path.stat().st_size))
+        return sorted(found, key=lambda file: file.path) if out.is_dir() else None
 
     def fetch(self, handle: Handle, paths: Sequence[str], to: Path) -> None:
         """Copy: Ultralytics may still write the original."""
         out = self._box(handle.attempt) / "out"
         for path in paths:
             source, target = out / path, to / path
-            if source.is_file():
+            if Path(path).is_absolute() or ".." in Path(path).parts or not source.is_file() or source.is_symlink():
+                continue
+            with storage("keeping what came back"), contextlib.suppress(FileNotFoundError):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, target)
 
@@ -191,6 +177,7 @@ class LocalBackend:
         if status.state.ended or not box.exists():
             return status
         (box / "state" / "cancel").touch()
+        _never_start(box)
         until = time.monotonic() + CANCEL_S
         asked = False
         while not (status := self._status(box)).state.ended:
@@ -215,8 +202,8 @@ class LocalBackend:
             bell.close()
         if not box.exists():
             return []
-        if not self._status(box).state.ended:
-            return [f"{box}: its worker is still running"]
+        if not (status := self._status(box)).state.ended:
+            return [f"{box}: {status.reason or f'it is {status.state}'}; cancel it first"]
         shutil.rmtree(box, ignore_errors=True)
         return [f"{box}: could not be deleted"] if box.exists() else []
 
@@ -238,42 +225,39 @@ class LocalBackend:
     def _handle(self, attempt: str) -> Handle:
         return Handle(self.name, attempt, {"box": str(self._box(attempt))})
 
-    def _start(self, argv: Sequence[str], env: Mapping[str, str]) -> None:
+    def _start(self, request: LocalRequest, env: Mapping[str, str]) -> None:
+        """Start the supervisor, and wait until it has taken the box: from then on `find` knows it."""
         null = os.open(os.devnull, os.O_RDWR)
         try:
             actions = [(os.POSIX_SPAWN_DUP2, null, fd) for fd in (0, 1, 2)]
-            self._children.add(os.posix_spawn(argv[0], list(argv), env, file_actions=actions, setsid=True))
+            child = os.posix_spawn(request.argv[0], list(request.argv), env, file_actions=actions, setsid=True)
+        except OSError as error:
+            raise SamerunError(f"{request.argv[0]} cannot be started: {error.strerror}") from error
         finally:
             os.close(null)
+        self._children.add(child)
+        until = time.monotonic() + START_S
+        code = 0
+        while not (request.box / "state" / "started").exists() and time.monotonic() < until:
+            if code != 0:
+                raise SamerunError(f"the worker did not start (exit code {code})", remedy=f"run {list(request.argv)}")
+            with contextlib.suppress(ChildProcessError):
+                ended, status = os.waitpid(child, os.WNOHANG)
+                code = os.waitstatus_to_exitcode(status) if ended else 0  # 0: another supervisor has the box
+            time.sleep(START_LOOK_S)
 
     def _status(self, box: Path) -> Status:
-        import json
-
-        state = box / "state"
-        if not box.exists():
-            return Status(State.LOST, "its folder is gone")
-        if not (state / "started").exists():
-            return Status(State.QUEUED)
-        if is_held(state / "lock"):
-            return Status(State.RUNNING)
         try:
-            ended = json.loads((state / "exit.json").read_bytes())
-        except (OSError, ValueError):
-            cancelled = (state / "cancel").exists()
-            how = State.CANCELLED if cancelled else State.LOST
-            return Status(how, "" if cancelled else "its supervisor is gone without a word (killed, or a restart)")
-        return Status(OUTCOMES.get(ended["outcome"], State.UNKNOWN), ended.get("reason", ""), ended.get("exit_code"))
+            return _look(box)
+        except OSError as error:
+            return Status(State.UNKNOWN, f"{box} cannot be looked at: {error.strerror}")
 
     def _bell(self, attempt: str) -> socket.socket | None:
         if attempt not in self._bells:
-            bell = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
-                _connect(bell, self._box(attempt) / "state" / "bell")
+                self._bells[attempt] = _connect(self._box(attempt) / "state" / "bell")
             except OSError:
-                bell.close()
                 return None
-            bell.setblocking(False)
-            self._bells[attempt] = bell
         return self._bells[attempt]
 
     def _listen(self, attempt: str, bell: socket.socket, wait: float) -> bool:
@@ -290,23 +274,93 @@ class LocalBackend:
         return False
 
 
-def _connect(bell: socket.socket, path: Path) -> None:
-    """Connect to a socket whose path may be longer than the 100 bytes that an address holds."""
-    if len(os.fsencode(path)) < 100:
-        bell.connect(str(path))
-        return
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+@contextmanager
+def _asking(what: object) -> Iterator[None]:
+    """What the system refuses to tell is an answer that did not come; that a file is not there is one."""
     try:
-        bell.connect(f"/proc/self/fd/{folder}/{path.name}")  # Linux; elsewhere the stream is looked at instead
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise RemoteError(f"{what} cannot be looked at: {error.strerror}") from error
+
+
+def _lay_out(request: LocalRequest) -> None:
+    """Make the box under another name, and give it its own: a box is whole, or not there."""
+    box = request.box
+    part = box.with_name(f".part-{box.name}-{os.getpid()}-{threading.get_ident()}")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        for folder in ("in", "out", "state", "work"):
+            (part / folder).mkdir(parents=True)
+        for file in request.attempt.inputs:
+            target = part / "in" / file.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file.source, target)
+        write_atomic(part / "in" / "attempt.json", json.dumps(dict(request.attempt_json)).encode())
+        try:
+            part.rename(box)
+        except OSError:
+            if not box.exists():
+                raise
     finally:
-        os.close(folder)
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _look(box: Path) -> Status:
+    """What box, lock and exit.json say. Raises OSError when they cannot be looked at."""
+    state = box / "state"
+    if not box.exists():
+        return Status(State.LOST, "its folder is gone")
+    if not (state / "started").exists():
+        return Status(State.QUEUED)
+    if is_held(state / "lock"):
+        return Status(State.RUNNING)
+    try:
+        ended = json.loads((state / "exit.json").read_bytes())
+        outcome = ended["outcome"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        if (state / "cancel").exists():
+            return Status(State.CANCELLED)
+        return Status(State.LOST, "its supervisor is gone without a word (killed, or a restart)")
+    return Status(OUTCOMES.get(outcome, State.UNKNOWN), ended.get("reason", ""), ended.get("exit_code"))
+
+
+def _never_start(box: Path) -> None:
+    """End a box whose supervisor was never started (its submit was killed): one that comes later finds it taken."""
+    state = box / "state"
+    with try_lock(state / "lock") as free:
+        if free and not (state / "started").exists():
+            write_atomic(state / "exit.json", b'{"outcome": "cancelled", "reason": "cancelled before it was started"}')
+            write_atomic(state / "started", b"")
+
+
+def _connect(path: Path) -> socket.socket:
+    """A socket connected to one whose path may be longer than the 100 bytes that an address holds."""
+    bell = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        bell.setblocking(False)
+        if len(os.fsencode(path)) < 100:
+            bell.connect(str(path))
+            return bell
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            bell.connect(f"/proc/self/fd/{folder}/{path.name}")  # Linux; elsewhere the stream is looked at instead
+        finally:
+            os.close(folder)
+    except OSError:
+        bell.close()
+        raise
+    return bell
 
 
 def _read(stream: Path, offset: int) -> Lines:
     try:
-        with stream.open("rb") as file:
+        with _asking(stream), stream.open("rb") as file:
             file.seek(offset)
             data = file.read(READ_BYTES)
+            while b"\n" not in data and (more := file.read(READ_BYTES)):
+                data += more  # a line that is longer than a read
     except FileNotFoundError:
         return Lines((), str(offset))
     whole = data[: data.rfind(b"\n") + 1]

@@ -167,18 +167,14 @@ def position(folder: Path) -> dict[str, Any]:
     """How far the run's files reach: sizes of log.txt and events.jsonl, cursor and last number by attempt."""
     try:
         held = json.loads((folder / FOLLOW).read_bytes())
-        cursors, seqs = held["cursors"], held["seqs"]
-        sound = all(isinstance(text, str) for text in cursors.values())
-        sound = sound and all(
-            type(number) is int and number >= 0 for number in (held["log"], held["events"], *seqs.values())
-        )
-        if not sound:
+        kept, cursors, seqs = {LOG: held["log"], EVENTS: held["events"]}, held["cursors"], held["seqs"]
+        if any(type(number) is not int or number < 0 for number in (*kept.values(), *seqs.values())):
             raise ValueError("no numbers where numbers are needed")
-        if any(
-            (folder / name).stat().st_size < held[key] for name, key in ((LOG, "log"), (EVENTS, "events")) if held[key]
-        ):
-            raise ValueError("some of what was kept is gone: read it again")
-        return {"log": held["log"], "events": held["events"], "cursors": cursors, "seqs": seqs}
+        if any(not isinstance(cursor, str) for cursor in cursors.values()):
+            raise TypeError("a cursor is a text")
+        if any(size and (folder / name).stat().st_size < size for name, size in kept.items()):
+            raise ValueError("some of what was kept is gone: it is read again")
+        return {"log": kept[LOG], "events": kept[EVENTS], "cursors": cursors, "seqs": seqs}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         # Lost: no whole line of what is here is cut off. Events are known by their numbers; log lines may come twice.
         numbers: dict[str, int] = {}

@@ -1,12 +1,14 @@
 """The runs folder: one folder a run, and an SQLite index over their run.json files.
 
-Promises: a record is on disk before it is in the index; the index can be rebuilt from the folders at any time, and is
-when it is missing or damaged; several processes may use one store at once.
+Promises: a record is on disk before it is in the index; a run whose writer was killed in between is known by a mark,
+and read from its folder; the index can be rebuilt from the folders at any time, and is when it is missing or damaged;
+several processes may use one store at once.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import shutil
 import sqlite3
@@ -23,6 +25,7 @@ from launcher.runs.record import RunRecord
 from launcher.runs.state import RunState
 
 INDEX = "index.sqlite"
+INDEX_VERSION = 1  # an index of another version, or one that was not finished, is made anew
 LOCK = ".lock"
 ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # nothing that reads like something else
 SUFFIX = 6  # 30^6 names a run name: ids are also checked against the folder
@@ -34,6 +37,7 @@ CREATE TABLE IF NOT EXISTS runs (
 CREATE INDEX IF NOT EXISTS runs_created ON runs (created);
 CREATE INDEX IF NOT EXISTS runs_name ON runs (name, created);
 CREATE INDEX IF NOT EXISTS runs_key ON runs (key);
+CREATE TABLE IF NOT EXISTS marked (id TEXT PRIMARY KEY) WITHOUT ROWID;
 """
 MAP50 = "metrics/mAP50(B)"
 
@@ -60,6 +64,7 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._db: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None  # which file `_db` is: another process may have made a new one
 
     def folder(self, run: str) -> Path:
         """Where the run lives."""
@@ -84,10 +89,19 @@ class Store:
                 return run
 
     def save(self, record: RunRecord, *, durable: bool = False) -> None:
-        """run.json first, then the index. A failing index is no failure: it can be rebuilt."""
+        """A mark in the index, run.json, the index. A failing index is no failure: it can be rebuilt."""
+        with contextlib.suppress(sqlite3.Error), self._open() as db:
+            db.execute("INSERT OR IGNORE INTO marked VALUES (?)", (record.id,))
         records.write(self.folder(record.id), record, durable=durable)
-        with contextlib.suppress(sqlite3.Error):
-            self._index(record)
+        try:
+            with self._open() as db:
+                db.execute(_UPSERT, _row(record))
+                db.execute("DELETE FROM marked WHERE id = ?", (record.id,))
+        except sqlite3.OperationalError:
+            return  # locked or not writable: the mark stays
+        except sqlite3.DatabaseError:
+            with contextlib.suppress(sqlite3.Error):
+                self.rebuild()
 
     def read(self, run: str) -> RunRecord:
         """The record from run.json. Raises IntegrityError."""
@@ -117,14 +131,11 @@ class Store:
         """Runs, newest first. An index that is missing or damaged is rebuilt first."""
         if not self.root.is_dir():
             return []
-        query = f"SELECT {', '.join(Row._fields)} FROM runs ORDER BY created DESC, id LIMIT ?"
         try:
-            if not (self.root / INDEX).exists():
-                self.rebuild()
-            return [Row(*row) for row in self._open().execute(query, (-1 if limit is None else limit,))]
+            return self._rows(limit)
         except sqlite3.DatabaseError:
             self.rebuild()
-            return [Row(*row) for row in self._open().execute(query, (-1 if limit is None else limit,))]
+            return self._rows(limit)
 
     def unfinished(self, key: str) -> list[RunRecord]:
         """Runs of the same input on the same backend that have not ended, oldest first."""
@@ -134,37 +145,45 @@ class Store:
 
     def rebuild(self) -> tuple[int, list[str]]:
         """Make the index anew from the run folders; returns how many were read, and which could not be."""
-        if self._db is not None:
-            self._db.close()
-            self._db = None
+        self._close()
         with storage("rebuilding the run index"):
             self.root.mkdir(parents=True, exist_ok=True)
-            for name in (INDEX, f"{INDEX}-wal", f"{INDEX}-shm"):
-                (self.root / name).unlink(missing_ok=True)
-        bad: list[str] = []
-        found: list[RunRecord] = []
-        for file in sorted(self.root.glob(f"*/{records.FILE}")):
-            try:
-                found.append(records.read(file.parent))
-            except IntegrityError as error:
-                bad.append(error.message)
-        db = self._open()
-        with db:
-            db.executemany(_UPSERT, [_row(record) for record in found])
+            with lock(self.root / ".rebuilding"):
+                begun = time.time()
+                found, bad = self._all()
+                part = self.root / f".{INDEX}.part-{os.getpid()}"
+                part.unlink(missing_ok=True)
+                db = sqlite3.connect(part)
+                db.executescript(_SCHEMA)
+                with db:
+                    bad += [f"{record.id}: {error}" for record in found if (error := _put(db, record))]
+                db.execute(f"PRAGMA user_version={INDEX_VERSION}")
+                db.close()
+                for name in (f"{INDEX}-wal", f"{INDEX}-shm"):
+                    (self.root / name).unlink(missing_ok=True)
+                part.replace(self.root / INDEX)
+                # What others wrote meanwhile went to the index that is gone now.
+                late, _ = self._all(since=begun - 2)
+                with self._open() as db:
+                    for record in late:
+                        _put(db, record)
         return len(found), bad
 
     @contextmanager
     def starting(self) -> Iterator[None]:
         """Hold while looking for an unfinished run and writing a new one down: two launches at once make one run."""
-        with storage("locking the runs folder"):
-            self.root.mkdir(parents=True, exist_ok=True)
-            with lock(self.root / ".starting"):
-                yield
+        with contextlib.ExitStack() as held:
+            with storage("locking the runs folder"):
+                self.root.mkdir(parents=True, exist_ok=True)
+                held.enter_context(lock(self.root / ".starting"))
+            yield
 
     @contextmanager
     def driving(self, run: str) -> Iterator[bool]:
         """Whether this process may drive the run: submit, sync and change its record. One process at a time."""
-        with storage("locking the run"), try_lock(self.folder(run) / LOCK) as free:
+        with contextlib.ExitStack() as held:
+            with storage("locking the run"):
+                free = held.enter_context(try_lock(self.folder(run) / LOCK))
             yield free
 
     def driven(self, run: str) -> bool:
@@ -176,21 +195,73 @@ class Store:
         shutil.rmtree(self.folder(run))
         with contextlib.suppress(sqlite3.Error), self._open() as db:
             db.execute("DELETE FROM runs WHERE id = ?", (run,))
+            db.execute("DELETE FROM marked WHERE id = ?", (run,))
+
+    def _rows(self, limit: int | None) -> list[Row]:
+        """The index's rows; those of marked runs as their folders say."""
+        db = self._open()
+        query = f"SELECT {', '.join(Row._fields)} FROM runs ORDER BY created DESC, id LIMIT ?"
+        rows = [Row(*row) for row in db.execute(query, (-1 if limit is None else limit,))]
+        fresh: dict[str, Row] = {}
+        for (run,) in db.execute("SELECT id FROM marked").fetchall():
+            with contextlib.suppress(IntegrityError):  # marked, and killed before the first record
+                fresh[run] = _row(self.read(run))
+        if fresh:
+            rows = [*(row for row in rows if row.id not in fresh), *fresh.values()]
+            rows.sort(key=lambda row: (-row.created, row.id))
+        return rows[:limit]
+
+    def _all(self, since: float = 0.0) -> tuple[list[RunRecord], list[str]]:
+        """Every record written since then, and why others cannot be read."""
+        found: list[RunRecord] = []
+        bad: list[str] = []
+        for file in sorted(self.root.glob(f"*/{records.FILE}")):
+            try:
+                if not since or file.stat().st_mtime >= since:
+                    found.append(records.read(file.parent))
+            except FileNotFoundError:
+                continue  # removed just now
+            except IntegrityError as error:
+                bad.append(error.message)
+        return found, bad
 
     def _open(self) -> sqlite3.Connection:
-        if self._db is None:
-            self.root.mkdir(parents=True, exist_ok=True)
-            db = sqlite3.connect(self.root / INDEX, timeout=10, check_same_thread=False)
-            db.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; {_SCHEMA}")
-            self._db = db
+        """The index as it lies in the folder now. Raises sqlite3.DatabaseError when there is none that is whole."""
+        path = self.root / INDEX
+        try:
+            info = path.stat()
+        except FileNotFoundError:
+            self._close()
+            raise sqlite3.DatabaseError("there is no index") from None
+        if self._db is None or self._file != (info.st_dev, info.st_ino):
+            self._close()
+            db = sqlite3.connect(path, timeout=10, check_same_thread=False)
+            try:
+                db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL")
+                if db.execute("PRAGMA user_version").fetchone() != (INDEX_VERSION,):
+                    raise sqlite3.DatabaseError("this index is of another version")
+            except sqlite3.Error:
+                db.close()
+                raise
+            self._db, self._file = db, (info.st_dev, info.st_ino)
         return self._db
 
-    def _index(self, record: RunRecord) -> None:
-        with self._open() as db:
-            db.execute(_UPSERT, _row(record))
+    def _close(self) -> None:
+        if self._db is not None:
+            self._db.close()
+        self._db = None
 
 
 _UPSERT = f"INSERT OR REPLACE INTO runs ({', '.join(Row._fields)}) VALUES ({', '.join('?' * len(Row._fields))})"
+
+
+def _put(db: sqlite3.Connection, record: RunRecord) -> str:
+    """Index a record that was read from its folder; why it cannot be, where someone wrote odd values into it."""
+    try:
+        db.execute(_UPSERT, _row(record))
+    except (sqlite3.Error, OverflowError, UnicodeError, AttributeError) as error:
+        return str(error)
+    return ""
 
 
 def _row(record: RunRecord) -> Row:

@@ -53,7 +53,7 @@ def set_aside(box: Box, epoch: int, stop: bool, best_is_last: bool) -> Checkpoin
     for copy, target in TARGETS.items():
         source = os.path.join(box.out, target)
         if copy == "best.pt" and best_is_last:
-            os.link(os.path.join(part, "last.pt"), os.path.join(part, copy))  # the same bytes, never written again
+            _twin(os.path.join(part, "last.pt"), os.path.join(part, copy))
         elif os.path.exists(source):
             shutil.copyfile(source, os.path.join(part, copy))
     entries = []
@@ -127,7 +127,18 @@ def _publish(box: Box, part: str, epoch: int, stop: bool, entries: list[Json]) -
     os.rename(part, final)
     for old in sorted(_names(box))[:-KEEP]:
         shutil.rmtree(os.path.join(box.checkpoints, old), ignore_errors=True)
+    for name in os.listdir(box.checkpoints):
+        if name.startswith(".part-"):  # of a training that was killed while it copied
+            shutil.rmtree(os.path.join(box.checkpoints, name), ignore_errors=True)
     return Checkpoint(final, epoch, stop, tuple(entries))
+
+
+def _twin(source: str, target: str) -> None:
+    """The same bytes under a second name, written once where the file system can do that."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def _names(box: Box) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import threading
 
 FD_VARIABLE = "SAMERUN_EVENTS"
@@ -56,6 +57,8 @@ def hold_lifeline() -> None:
 
     def wait() -> None:
         os.read(int(number), 1)
+        if os.getpgrp() == os.getpid():  # the supervisor gave us a group of our own: what we started goes with us
+            os.killpg(0, signal.SIGKILL)
         os._exit(143)
 
     threading.Thread(target=wait, name="lifeline", daemon=True).start()

@@ -21,14 +21,18 @@ from .box import EVENT_MARK, EXIT_EXPIRED, Box, write_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .box import Json
 
 HEARTBEAT_S = 30.0
-LINE_LIMIT = 1 << 16  # bytes of one line that are kept
+LINE_LIMIT = 1 << 16  # characters of one line that are kept, and bytes that are read at a time
 GRACE_S = 10.0  # between asking the training to end and killing it
 DEADLINE_GRACE_S = 120.0  # the training leaves at its own deadline, at an epoch's end; this long after it is killed
 RESERVE_BYTES = 1 << 16  # given back to the disk when it is full, so that the last words can be written
 TORN_LIMIT = 1 << 20
+SECRET_LENGTH = 4  # shorter values of variables ("1", "cpu") are no secrets
+SECRET_LINE = 8
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -56,7 +60,8 @@ class Stream:
         self._fd = os.open(box.stream, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         self._box = box
         self._attempt = attempt["attempt"]
-        self._secrets = [os.environ[name] for name in attempt.get("variables", ()) if len(os.environ.get(name, "")) > 3]
+        values = [os.environ.get(name, "") for name in attempt.get("variables", ())]
+        self._secrets = sorted({form for value in values for form in _forms(value)}, key=len, reverse=True)
         self._seq = 0
         self._waiting: list[bytes] = []
         self.bell = Bell(box)
@@ -71,12 +76,21 @@ class Stream:
 
     def line(self, raw: bytes) -> None:
         """Append one line of the training's output; of a line redrawn by carriage returns, what was drawn last."""
-        text = raw[:LINE_LIMIT].decode("utf-8", "replace").rstrip("\r\n").rsplit("\r", 1)[-1]
+        text = self.redact(raw.decode("utf-8", "replace").rstrip("\r\n").rsplit("\r", 1)[-1])[:LINE_LIMIT]
         self._append(" " + text if text.startswith(EVENT_MARK) else text)
 
+    def redact(self, value: Any) -> Any:
+        """What the training said, without the values of the attempt's variables."""
+        if isinstance(value, str):
+            for secret in self._secrets:
+                value = value.replace(secret, "***")
+        elif isinstance(value, list):
+            return [self.redact(item) for item in value]
+        elif isinstance(value, dict):
+            return {key: self.redact(item) for key, item in value.items()}
+        return value
+
     def _append(self, text: str) -> None:
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
         self._waiting.append(text.encode("utf-8", "replace") + b"\n")
         self.flush()
 
@@ -290,7 +304,8 @@ class Supervisor:
         try:
             fields = json.loads(line)
             name = fields.pop("event")
-        except (ValueError, KeyError, AttributeError, TypeError):
+            fields = self.stream.redact(fields)
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
             self.stream.line(line)
             return
         if name == "error":
@@ -318,6 +333,15 @@ class Supervisor:
             write_json(self.box.exit, fields)
         self.stream.bell.ring()
         return 0 if outcome == "done" else (code if code > 0 else 128 - code)
+
+
+def _forms(value: str) -> set[str]:
+    """How a secret may look in a text: as it is, as Python or JSON writes it, and each long line of a key file."""
+    if len(value) < SECRET_LENGTH:
+        return set()
+    lines = [line for line in value.splitlines() if len(line) >= SECRET_LINE]
+    plain = {value, repr(value)[1:-1], *lines}
+    return plain | {json.dumps(text, ensure_ascii=ascii_)[1:-1] for text in plain for ascii_ in (True, False)}
 
 
 def _describe(code: int) -> Json:

@@ -49,9 +49,10 @@ def make(box: Box) -> str:
                 _place(os.path.join(source, item["label"]), os.path.join(view, item["label"]), copy=True)
             lines.append(target)
         write_bytes(os.path.join(view, f"{split}.txt"), ("\n".join(lines) + "\n").encode())
-    # JSON is YAML: no quoting rules to get wrong, and no YAML library needed here.
+    # JSON is YAML: no quoting rules to get wrong, and no YAML library needed here. Not its \u escapes, though: YAML
+    # readers do not join the two halves in which JSON writes what lies beyond 16 bits.
     yaml = {"path": view, **{split: f"{split}.txt" for split in listing["splits"]}, "names": _names(listing)}
-    write_bytes(done, json.dumps(yaml, indent=1).encode())
+    write_bytes(done, json.dumps(yaml, indent=1, ensure_ascii=False).encode())
     return done
 
 

@@ -82,14 +82,14 @@ class Given:
         watched.until(backend, handle, watched.running, self.patience_s)
         return handle
 
-    def at_gate(self, backend: Backend[Any], maker: AttemptMaker, faults: Faults, **options: Any) -> tuple[Attempt, Handle]:
+    def at_gate(
+        self, backend: Backend[Any], maker: AttemptMaker, faults: Faults, **options: Any
+    ) -> tuple[Attempt, Handle]:
         """An attempt that has done its first epoch and waits there."""
         attempt = maker(hold=1, epochs=3, **options)
         handle = self.started(backend, attempt)
         if Feature.LIVE_LINES not in backend.lacks:
-            watched.wait_for_line(
-                backend, handle, lambda line: watched.is_event(line, "checkpoint"), self.patience_s
-            )
+            watched.wait_for_line(backend, handle, lambda line: watched.is_event(line, "checkpoint"), self.patience_s)
         elif faults.same_machine:
             watched.wait_until(lambda: bool(maker.alive(attempt)), self.patience_s, "the payload has not started")
         return attempt, handle
