@@ -14,6 +14,7 @@ import select
 import shutil
 import signal
 import socket
+import stat
 import sys
 import threading
 import time
@@ -152,11 +153,12 @@ class LocalBackend:
         """What lies in the outbox. The training adds and removes files meanwhile."""
         out = self._box(handle.attempt) / "out"
         found = []
-        for folder, _, names in os.walk(out):
-            for path in (Path(folder) / name for name in names):
-                with contextlib.suppress(FileNotFoundError), _asking(path):
-                    if path.is_file() and not path.is_symlink():
-                        found.append(RemoteFile(path.relative_to(out).as_posix(), path.stat().st_size))
+        with _asking(out):
+            for folder, _, names in os.walk(out, onerror=_unless_gone):
+                for path in (Path(folder, name) for name in names):
+                    with contextlib.suppress(FileNotFoundError):
+                        if stat.S_ISREG((seen := path.lstat()).st_mode):
+                            found.append(RemoteFile(path.relative_to(out).as_posix(), seen.st_size))
         return sorted(found, key=lambda file: file.path) if out.is_dir() else None
 
     def fetch(self, handle: Handle, paths: Sequence[str], to: Path) -> None:
@@ -283,6 +285,11 @@ def _asking(what: object) -> Iterator[None]:
         raise
     except OSError as error:
         raise RemoteError(f"{what} cannot be looked at: {error.strerror}") from error
+
+
+def _unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _lay_out(request: LocalRequest) -> None:

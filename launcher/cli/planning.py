@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from launcher.backend import Backend, Need
 from launcher.cli import out
+from launcher.finding import Finding, Severity
 from launcher.installed import installed
 from launcher.runs import create
 from launcher.settings import Settings
@@ -25,7 +26,11 @@ def planned(settings: Settings, loaded: LoadedSpec, backend: Backend[Any], data:
     resources = loaded.spec.resources
     offer = backend.offer(Need(resources.device, resources.max_hours))
     facts = data.found.facts if data is not None else None
-    more = list(data.found.findings) if data is not None else []
+    if data is not None:
+        more = list(data.found.findings)
+    else:
+        text = "the reef is not drawn yet, so its images are not counted; the run draws it in a few seconds"
+        more = [Finding("data.reef-not-drawn", Severity.INFO, text)]
     history = samples(settings)
     versions = installed(settings).versions
     room = Room(offer.free_memory, offer.free_disk)

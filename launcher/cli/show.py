@@ -36,6 +36,7 @@ def main(argv: list[str]) -> int:
 def _draw(record: RunRecord, folder: Path, to: Path) -> None:
     """The live table as a picture."""
     import io
+    import re
 
     from rich.console import Console
 
@@ -47,7 +48,9 @@ def _draw(record: RunRecord, folder: Path, to: Path) -> None:
     console = Console(record=True, width=104, file=io.StringIO(), force_terminal=True)
     console.print(render([event for event in events if event.name == "epoch"], record, notes[-4:], ""))
     with storage("drawing the table"):
-        write_atomic(to.absolute(), console.export_svg(title=f"launch {record.name}").encode())
+        svg = console.export_svg(title=f"launch {record.name}")
+        # rich has the picture fetch its font from a content network; the reader's own monospace font will do.
+        write_atomic(to.absolute(), re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL).encode())
     out.say(f"  {to}")
 
 
