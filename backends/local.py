@@ -77,7 +77,7 @@ class LocalBackend:
         if free < LOW_DISK_BYTES:
             message, remedy = f"{free / 1e9:.1f} GB are free at {folder}", "free some space, or set SAMERUN_RUNS_DIR"
             found.append(Finding("local.disk", Severity.WARNING, message, remedy=remedy))
-        if not os.access(folder, os.W_OK):
+        if not (folder.is_dir() and os.access(folder, os.W_OK)):
             message, remedy = f"{folder} cannot be written", "mend its permissions, or set SAMERUN_RUNS_DIR"
             found.append(Finding("local.runs-dir", Severity.ERROR, message, remedy=remedy))
         return found
@@ -229,14 +229,11 @@ class LocalBackend:
 
     def _start(self, request: LocalRequest, env: Mapping[str, str]) -> None:
         """Start the supervisor, and wait until it has taken the box: from then on `find` knows it."""
-        null = os.open(os.devnull, os.O_RDWR)
+        actions = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
         try:
-            actions = [(os.POSIX_SPAWN_DUP2, null, fd) for fd in (0, 1, 2)]
             child = os.posix_spawn(request.argv[0], list(request.argv), env, file_actions=actions, setsid=True)
         except OSError as error:
             raise SamerunError(f"{request.argv[0]} cannot be started: {error.strerror}") from error
-        finally:
-            os.close(null)
         self._children.add(child)
         until = time.monotonic() + START_S
         code = 0

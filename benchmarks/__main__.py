@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"default: {', '.join(DEFAULT)}")
-    parser.add_argument("--torchx", type=Path, default=os.environ.get("TORCHX"), help="an installed torchx to compare with")
+    parser.add_argument("--torchx", type=Path, default=os.environ.get("TORCHX"), help="a torchx to compare with")
     parser.add_argument("--install-peers", action="store_true", help=f"install torchx into {PEERS} with uv, and use it")
     parser.add_argument("--rounds", type=int, help="rounds that count, for each bench")
     parser.add_argument("--epochs", type=int, default=2, help="epochs of a training in `overhead`")

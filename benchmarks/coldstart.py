@@ -7,9 +7,21 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
-from pathlib import Path
 
-from benchmarks.harness import Options, Series, Table, Target, environment, launch, middle, python, ratio, round_robin
+from benchmarks.harness import (
+    Options,
+    Series,
+    Table,
+    Target,
+    environment,
+    execute,
+    failure,
+    launch,
+    middle,
+    python,
+    ratio,
+    round_robin,
+)
 from benchmarks.stores import fill, finished
 
 ROUNDS = 11
@@ -37,6 +49,9 @@ def measure(options: Options) -> list[Table]:
     hello.write_text(HELLO)
     fill(home / "runs100", RUNS)
     env = environment(home)
+    dry = [launch(), str(spec), "--dry-run"]
+    if execute(dry, env, home).code:  # draws the dataset, so that `plan` finds it
+        raise RuntimeError(f"launch SPEC --dry-run: {failure(dry, env, home)}")
     peer = {f"torchx {flag}": [str(options.torchx), flag] for flag in ("--help", "--version") if options.torchx}
     commands = {
         PASS: [python(), "-c", "pass"],
@@ -45,11 +60,11 @@ def measure(options: Options) -> list[Table]:
         VERSION: [launch(), "--version"],
         "launch ps, no runs": [launch(), "ps"],
         **{name: ["/usr/bin/env", f"SAMERUN_RUNS_DIR={home / 'runs100'}", launch(), *rest] for name, rest in _on_100()},
-        "launch plan SPEC": [launch(), "plan", str(spec)],
+        "launch plan SPEC, data known": [launch(), "plan", str(spec)],
         **peer,
     }
     found = round_robin(commands, env, home, options.rounds or ROUNDS)
-    return [_table(found, home)]
+    return [_table(found)]
 
 
 def _on_100() -> list[tuple[str, list[str]]]:
@@ -62,7 +77,7 @@ def _on_100() -> list[tuple[str, list[str]]]:
     ]
 
 
-def _table(found: Mapping[str, Series], home: Path) -> Table:
+def _table(found: Mapping[str, Series]) -> Table:
     unit = found[PASS]
     torchx = found.get("torchx --help")
     rows = []

@@ -10,8 +10,8 @@ A fixed cost weighs the more the shorter the training is, so it is also given in
 from __future__ import annotations
 
 import csv
+import itertools
 import json
-import os
 import shutil
 import statistics
 from collections.abc import Mapping, Sequence
@@ -28,8 +28,9 @@ job = json.loads(open(sys.argv[1]).read())
 fonts = os.path.join(os.environ["YOLO_CONFIG_DIR"], "Ultralytics")
 os.makedirs(fonts, exist_ok=True)
 import matplotlib
-for name in ("Arial.ttf", "Arial.Unicode.ttf"):
-    shutil.copyfile(os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), os.path.join(fonts, name))
+font = os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+for name in ("Arial.ttf", "Arial.Unicode.ttf"):  # as samerun's worker does: else Ultralytics would fetch them
+    shutil.copyfile(font, os.path.join(fonts, name))
 from ultralytics import YOLO, settings
 off = ("sync", "clearml", "comet", "dvc", "hub", "mlflow", "neptune", "raytune", "tensorboard", "wandb")
 settings.update({key: False for key in off if key in settings})
@@ -84,7 +85,7 @@ class Bench:
         root = self.home / "alone" if name == ALONE else next((self.home / "runs").glob("*/train"))
         with (root / "results.csv").open(newline="") as stream:
             ends = [float(row["time"]) for row in csv.DictReader(stream, skipinitialspace=True)]
-        steps = [later - earlier for earlier, later in zip(ends, ends[1:], strict=False)] or ends
+        steps = [later - earlier for earlier, later in itertools.pairwise(ends)] or ends
         return run.wall, statistics.median(steps), ends[-1]
 
 
@@ -106,8 +107,8 @@ def _table(found: Mapping[str, Sequence[tuple[float, float, float]]], epochs: in
     for name, rounds in found.items():
         parts = list(zip(*rounds, strict=True))
         base = list(zip(*found[ALONE], strict=True))
-        cells = [cell for mine, unit in zip(parts, base, strict=True) for cell in (middle(mine, 2), f"{ratio(mine, unit):.3f}")]
-        rows.append((name, *cells))
+        cells = [(middle(mine, 2), f"{ratio(mine, unit):.3f}") for mine, unit in zip(parts, base, strict=True)]
+        rows.append((name, *itertools.chain.from_iterable(cells)))
     walls, alone = [one[0] for one in found[OURS]], [one[0] for one in found[ALONE]]
     fixed = statistics.median(a - b for a, b in zip(walls, alone, strict=True))
     epoch = ratio([one[1] for one in found[OURS]], [one[1] for one in found[ALONE]])
@@ -116,6 +117,6 @@ def _table(found: Mapping[str, Sequence[tuple[float, float, float]]], epochs: in
         Target("whole command against Ultralytics alone", ratio(walls, alone), LIMIT, "x"),
         Target("an epoch against Ultralytics alone", epoch, LIMIT, "x"),
     )
-    notes = (f"launch costs {fixed:.2f} s more in a command of {statistics.median(alone):.0f} s, {os.cpu_count()} CPUs",)
+    notes = (f"launch costs {fixed:.2f} s more in a command of {statistics.median(alone):.0f} s",)
     title = f"overhead: {SPEC.name}, {epochs} epochs, {len(walls)} rounds"
     return Table(title, columns, tuple(rows), targets, notes)

@@ -81,7 +81,8 @@ def measure(options: Options) -> list[Table]:
         Target("supervisor, PSS", statistics.median(beside) if beside else None, SUPERVISOR_MB, "MB"),
     )
     note = f"{len(ours)} rounds of {stamp.LINES} lines; the command's own PSS, without the job's process"
-    return [Table("submit: a job that prints its own times", columns, tuple(rows), targets, (note, *_ratios(bench.found)))]
+    notes = (note, *_ratios(bench.found))
+    return [Table("submit: a job that prints its own times", columns, tuple(rows), targets, notes)]
 
 
 def _row(name: str, seen: Sequence[Watched], memory: Sequence[float]) -> tuple[str, ...]:

@@ -15,6 +15,8 @@ STAMP = re.compile(rb"STAMP (\d+) (\d+)")
 LIMIT_S = 60.0
 """A command that is silent for so long is killed."""
 READ_BYTES = 1 << 16
+SETTLED_LINES = 5
+"""After so many lines memory is looked at: all that is imported at the start has been imported."""
 NS_PER_MS = 1e6
 
 
@@ -30,12 +32,11 @@ class Watched:
 
 
 def watch(
-    argv: Sequence[str], env: Mapping[str, str], folder: Path, middle: Callable[[int], None] | None = None
+    argv: Sequence[str], env: Mapping[str, str], folder: Path, settled: Callable[[int], None] | None = None
 ) -> Watched:
-    """Run the command; `middle(pid)` is called right after a line in the middle of its output."""
+    """Run the command; `settled(pid)` is called once, right after a line."""
     leader, follower = os.openpty()
-    actions = [(os.POSIX_SPAWN_DUP2, follower, fd) for fd in (0, 1, 2)]
-    actions += [(os.POSIX_SPAWN_CLOSE, fd) for fd in (leader, follower)]
+    actions = [(os.POSIX_SPAWN_DUP2, follower, fd) for fd in (0, 1, 2)]  # the others close themselves at exec
     here = Path.cwd()
     os.chdir(folder)
     begun = time.time_ns()
@@ -46,13 +47,13 @@ def watch(
         os.close(follower)
     exit_fd = os.pidfd_open(child)
     try:
-        return _read(leader, exit_fd, child, begun, middle)
+        return _read(leader, exit_fd, child, begun, settled)
     finally:
         os.close(leader)
         os.close(exit_fd)
 
 
-def _read(leader: int, exit_fd: int, child: int, begun: int, middle: Callable[[int], None] | None) -> Watched:
+def _read(leader: int, exit_fd: int, child: int, begun: int, settled: Callable[[int], None] | None) -> Watched:
     heard: dict[int, tuple[int, int]] = {}  # number of the line: written, readable
     output, rest = b"", b""
     open_fds = [leader, exit_fd]
@@ -72,9 +73,9 @@ def _read(leader: int, exit_fd: int, child: int, begun: int, middle: Callable[[i
         for line in whole:
             if found := STAMP.search(line):
                 heard.setdefault(int(found[1]), (int(found[2]), now))
-        if middle is not None and len(heard) == len_middle(heard):
-            middle(child)
-            middle = None
+        if settled is not None and len(heard) >= SETTLED_LINES:
+            settled(child)
+            settled = None
         if (leader in ready and not data) or (ended and leader not in ready):
             break
     _, status = os.waitpid(child, 0)
@@ -86,11 +87,6 @@ def _read(leader: int, exit_fd: int, child: int, begun: int, middle: Callable[[i
     lines = tuple((readable - written) / NS_PER_MS for written, readable in heard.values())
     last = heard[max(heard)][0]
     return Watched((heard[min(heard)][1] - begun) / NS_PER_MS, lines, (ended - last) / NS_PER_MS, code, text)
-
-
-def len_middle(heard: Mapping[int, object]) -> int:
-    """How many lines have to be there before memory is looked at: five, when things have settled."""
-    return max(5, len(heard))
 
 
 def _take(leader: int) -> bytes:

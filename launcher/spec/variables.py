@@ -1,5 +1,4 @@
-"""What a spec's texts may hold: references to environment variables that are set, and no secrets.
-"""
+"""What a spec's texts may hold: references to environment variables that are set, and no secrets."""
 
 from __future__ import annotations
 

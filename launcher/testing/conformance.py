@@ -27,6 +27,7 @@ from launcher.testing.faults import Faults  # noqa: E402  after the parts are to
 from launcher.testing.sentences.asking import Asking  # noqa: E402
 from launcher.testing.sentences.bringing import Bringing  # noqa: E402
 from launcher.testing.sentences.ending import Ending  # noqa: E402
+from launcher.testing.sentences.given import Again, Given  # noqa: E402
 from launcher.testing.sentences.starting import Starting  # noqa: E402
 
 
@@ -34,4 +35,4 @@ class Conformance(Starting, Asking, Bringing, Ending):
     """Everything. Inherit it under a name that starts with Test."""
 
 
-__all__ = ["Asking", "Bringing", "Conformance", "Ending", "Faults", "Starting"]
+__all__ = ["Again", "Asking", "Bringing", "Conformance", "Ending", "Faults", "Given", "Starting"]

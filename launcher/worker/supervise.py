@@ -30,9 +30,15 @@ LINE_LIMIT = 1 << 16  # characters of one line that are kept, and bytes that are
 GRACE_S = 10.0  # between asking the training to end and killing it
 DEADLINE_GRACE_S = 120.0  # the training leaves at its own deadline, at an epoch's end; this long after it is killed
 RESERVE_BYTES = 1 << 16  # given back to the disk when it is full, so that the last words can be written
+LAST = "-last"  # a second reserve, for exit.json
 TORN_LIMIT = 1 << 20
+WAITING_LINES = 10_000  # lines kept in memory while the disk is full
+WAITING_EVENTS = 100  # events that the reserve has room for
+MARK = EVENT_MARK.encode()
+OWN_EVENTS = ("done", "failed", "heartbeat")  # what the supervisor alone may say
 SECRET_LENGTH = 4  # shorter values of variables ("1", "cpu") are no secrets
 SECRET_LINE = 8
+NOT_STARTED = 127  # what a shell says of a command that is not there
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -64,9 +70,14 @@ class Stream:
         self._secrets = sorted({form for value in values for form in _forms(value)}, key=len, reverse=True)
         self._seq = 0
         self._waiting: list[bytes] = []
+        self._whole = True  # the stream ends with a whole line
         self.bell = Bell(box)
-        with open(box.reserve, "wb") as reserve:
-            reserve.write(b"\0" * RESERVE_BYTES)
+        for reserve in (box.reserve, box.reserve + LAST):
+            try:
+                with open(reserve, "wb") as stream:
+                    stream.write(b"\0" * RESERVE_BYTES)
+            except OSError:
+                pass  # full already: the training will say so
 
     def event(self, name: str, fields: Json) -> None:
         """Append one numbered event."""
@@ -99,16 +110,25 @@ class Stream:
         try:
             while self._waiting:
                 written = os.write(self._fd, self._waiting[0])
-                if written < len(self._waiting[0]):
-                    self._waiting[0] = self._waiting[0][written:]
-                else:
+                self._whole = written == len(self._waiting[0])
+                if self._whole:
                     del self._waiting[0]
+                else:
+                    self._waiting[0] = self._waiting[0][written:]
         except OSError:
-            if os.path.exists(self._box.reserve):
-                os.unlink(self._box.reserve)
-                self.flush()
-            del self._waiting[: max(0, len(self._waiting) - 10_000)]
+            torn = 0 if self._whole else 1
+            del self._waiting[torn : max(torn, len(self._waiting) - WAITING_LINES)]
         self.bell.ring()
+
+    def last(self) -> None:
+        """Write the last event even to a full disk: lines of the log give way to events, and the reserve is given up."""
+        self.flush()
+        if self._waiting:
+            torn = 0 if self._whole else 1
+            events = [line for line in self._waiting[torn:] if line.startswith(MARK)]
+            self._waiting = self._waiting[:torn] + events[-WAITING_EVENTS:]
+            _unlink(self._box.reserve)
+            self.flush()
 
 
 class Bell:
@@ -185,7 +205,11 @@ class Supervisor:
             self._end("cancelled", "")
             restarts = -1
         for restart in range(restarts + 1):
-            code = self._train_once(restart)
+            try:
+                code = self._train_once(restart)
+            except OSError as error:  # no such Python, no process or pipe to be had
+                self.error = {"type": type(error).__name__, "reason": f"the training could not be started: {error}"}
+                code = NOT_STARTED
             if code >= 0 or self.stopping or restart == restarts:
                 break
             self.stream.event("warning", {"code": "trainer-killed", **_describe(code), "restart": restart + 1})
@@ -210,6 +234,10 @@ class Supervisor:
                 os.killpg(self.child, number)
             except ProcessLookupError:
                 pass
+
+    def _over(self) -> float:
+        """When the training is asked to end for lack of time."""
+        return float("inf") if self.stopping else self.deadline + DEADLINE_GRACE_S
 
     def _argv(self) -> list[str]:
         python = self.attempt.get("python") or sys.executable
@@ -250,13 +278,13 @@ class Supervisor:
             poller.register(self.stream.bell.listener, select.POLLIN)
         beat = time.time() + HEARTBEAT_S
         while True:
-            wait = max(0.0, min(beat, self.kill_at, self.deadline + DEADLINE_GRACE_S) - time.time())
+            wait = max(0.0, min(beat, self.kill_at, self._over()) - time.time())
             ready = {fd for fd, _ in poller.poll(min(wait, HEARTBEAT_S) * 1000)}
             now = time.time()
             if now >= beat:
                 beat = now + HEARTBEAT_S
                 self.stream.event("heartbeat", {"seconds": round(now - self.begun, 1)})
-            if now >= self.deadline + DEADLINE_GRACE_S:
+            if now >= self._over():
                 self._end("expired", f"max_hours ({self.job['max_hours']}) is over")
             if now >= self.kill_at:
                 self._signal(signal.SIGKILL)
@@ -302,15 +330,17 @@ class Supervisor:
             self.stream.line(line)
             return
         try:
-            fields = json.loads(line)
+            fields = json.loads(line, parse_constant=_refuse)
             name = fields.pop("event")
+            if not isinstance(name, str) or name in OWN_EVENTS:
+                raise ValueError("not the training's to say")
             fields = self.stream.redact(fields)
         except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
             self.stream.line(line)
             return
         if name == "error":
             self.error = fields
-        self.stream.event(str(name), fields)
+        self.stream.event(name, fields)
 
     def _finish(self, code: int) -> int:
         """Manifest, last event, exit.json: in this order, so that who sees the exit finds the rest."""
@@ -323,14 +353,16 @@ class Supervisor:
             fields.update({key: self.error[key] for key in ("type", "remedy", "code") if key in self.error})
         try:
             fields["manifest"] = manifest.write_final(self.box, complete=outcome == "done")
-        except OSError as error:
-            fields["manifest_error"] = str(error)
-        self.stream.event("done" if outcome == "done" else "failed", fields)
-        try:
-            write_json(self.box.exit, fields)
         except OSError:
-            os.unlink(self.box.reserve) if os.path.exists(self.box.reserve) else None
-            write_json(self.box.exit, fields)
+            _unlink(self.box.reserve)
+            try:
+                fields["manifest"] = manifest.write_final(self.box, complete=outcome == "done")
+            except OSError as error:
+                fields["manifest_error"] = str(error)
+        self.stream.event("done" if outcome == "done" else "failed", fields)
+        self.stream.last()
+        _unlink(self.box.reserve + LAST)
+        write_json(self.box.exit, fields)
         self.stream.bell.ring()
         return 0 if outcome == "done" else (code if code > 0 else 128 - code)
 
@@ -342,6 +374,17 @@ def _forms(value: str) -> set[str]:
     lines = [line for line in value.splitlines() if len(line) >= SECRET_LINE]
     plain = {value, repr(value)[1:-1], *lines}
     return plain | {json.dumps(text, ensure_ascii=ascii_)[1:-1] for text in plain for ascii_ in (True, False)}
+
+
+def _refuse(word: str) -> None:
+    raise ValueError(f"{word} is no JSON")
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        pass
 
 
 def _describe(code: int) -> Json:
