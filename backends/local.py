@@ -130,7 +130,7 @@ class LocalBackend:
                 if os.waitpid(child, os.WNOHANG)[0] == 0:
                     continue
             self._children.discard(child)
-        return {handle.attempt: self._status(self._box(handle.attempt)) for handle in handles}
+        return {handle.attempt: _status(self._box(handle.attempt)) for handle in handles}
 
     def lines(self, handle: Handle, cursor: str, wait: float) -> Lines:
         """Whole lines after a byte offset. Woken by the supervisor's bell; where there is none, it looks."""
@@ -175,14 +175,14 @@ class LocalBackend:
     def cancel(self, handle: Handle) -> Status:
         """Ask the supervisor, which ends the whole process group; kill the session when it does not answer."""
         box = self._box(handle.attempt)
-        status = self._status(box)
+        status = _status(box)
         if status.state.ended or not box.exists():
             return status
         (box / "state" / "cancel").touch()
         _never_start(box)
         until = time.monotonic() + CANCEL_S
         asked = False
-        while not (status := self._status(box)).state.ended:
+        while not (status := _status(box)).state.ended:
             leader = _leader(box)
             if leader and not asked:
                 asked = True
@@ -204,7 +204,7 @@ class LocalBackend:
             bell.close()
         if not box.exists():
             return []
-        if not (status := self._status(box)).state.ended:
+        if not (status := _status(box)).state.ended:
             return [f"{box}: {status.reason or f'it is {status.state}'}; cancel it first"]
         shutil.rmtree(box, ignore_errors=True)
         return [f"{box}: could not be deleted"] if box.exists() else []
@@ -245,19 +245,11 @@ class LocalBackend:
                 code = os.waitstatus_to_exitcode(status) if ended else 0  # 0: another supervisor has the box
             time.sleep(START_LOOK_S)
 
-    def _status(self, box: Path) -> Status:
-        try:
-            return _look(box)
-        except OSError as error:
-            return Status(State.UNKNOWN, f"{box} cannot be looked at: {error.strerror}")
-
     def _bell(self, attempt: str) -> socket.socket | None:
         if attempt not in self._bells:
-            try:
+            with contextlib.suppress(OSError):
                 self._bells[attempt] = _connect(self._box(attempt) / "state" / "bell")
-            except OSError:
-                return None
-        return self._bells[attempt]
+        return self._bells.get(attempt)
 
     def _listen(self, attempt: str, bell: socket.socket, wait: float) -> bool:
         """Wait for the bell; False when the supervisor has ended."""
@@ -311,23 +303,24 @@ def _lay_out(request: LocalRequest) -> None:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _look(box: Path) -> Status:
-    """What box, lock and exit.json say. Raises OSError when they cannot be looked at."""
+def _status(box: Path) -> Status:
+    """What box, lock and exit.json say."""
     state = box / "state"
-    if not box.exists():
-        return Status(State.LOST, "its folder is gone")
-    if not (state / "started").exists():
-        return Status(State.QUEUED)
-    if is_held(state / "lock"):
-        return Status(State.RUNNING)
     try:
+        if not box.exists():
+            return Status(State.LOST, "its folder is gone")
+        if not (state / "started").exists():
+            return Status(State.QUEUED)
+        if is_held(state / "lock"):
+            return Status(State.RUNNING)
         ended = json.loads((state / "exit.json").read_bytes())
-        outcome = ended["outcome"]
+        return Status(OUTCOMES.get(ended["outcome"], State.UNKNOWN), ended.get("reason", ""), ended.get("exit_code"))
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         if (state / "cancel").exists():
             return Status(State.CANCELLED)
         return Status(State.LOST, "its supervisor is gone without a word (killed, or a restart)")
-    return Status(OUTCOMES.get(outcome, State.UNKNOWN), ended.get("reason", ""), ended.get("exit_code"))
+    except OSError as error:
+        return Status(State.UNKNOWN, f"{box} cannot be looked at: {error.strerror}")
 
 
 def _never_start(box: Path) -> None:

@@ -27,15 +27,18 @@ _REMEDIES = {
 
 
 @contextmanager
-def storage(doing: str) -> Iterator[None]:
-    """Turn a full, read-only or forbidden disk into a StorageError that names the file and what to do."""
+def storage(doing: str, where: Path | None = None) -> Iterator[None]:
+    """Turn a full, read-only or forbidden disk into a StorageError that names the file and what to do.
+
+    `where` is named when the system does not say which file it was, as for a write to an open one.
+    """
     try:
         yield
     except OSError as error:
         if error.errno not in _REMEDIES:
             raise
-        place = f" {error.filename}" if error.filename else ""
-        raise StorageError(f"{doing}:{place}: {error.strerror}", remedy=_REMEDIES[error.errno]) from error
+        place = error.filename or where
+        raise StorageError(f"{doing}: {place}: {error.strerror}" if place else f"{doing}: {error.strerror}", remedy=_REMEDIES[error.errno]) from error
 
 
 def write_atomic(path: Path, data: bytes, *, durable: bool = False) -> None:
@@ -50,8 +53,9 @@ def write_atomic(path: Path, data: bytes, *, durable: bool = False) -> None:
         part.replace(path)
         if durable:
             _sync_folder(path.parent)
-    except OSError:
+    except OSError as error:
         part.unlink(missing_ok=True)
+        error.filename = str(path)  # the system does not name the file of a write that failed
         raise
 
 

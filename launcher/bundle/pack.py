@@ -67,7 +67,7 @@ def pack(
     folder = cache_dir / "bundles" / digest
     if (folder / INDEX).is_file():
         return Bundle(digest, folder, _index(folder), packed=False)
-    with storage("packing the bundle"):
+    with storage("packing the bundle", cache_dir):
         part = folder.with_name(f".part-{digest[:16]}-{os.getpid()}")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)

@@ -11,13 +11,16 @@ if TYPE_CHECKING:
     from launcher.runs.events import Event
 
 COLUMNS: tuple[tuple[str, int, Callable[[Event], str]], ...] = (
-    ("epoch", 7, lambda event: f"{event.fields.get('epoch')}/{event.fields.get('epochs')}"),
-    ("box", 7, lambda event: _loss(event, "box_loss")),
-    ("cls", 7, lambda event: _loss(event, "cls_loss")),
-    ("dfl", 7, lambda event: _loss(event, "dfl_loss")),
-    *((name, 9, lambda event, key=key: _number(event.table("metrics").get(key))) for name, key in out.METRICS.items()),
-    ("s/epoch", 8, lambda event: _number(event.number("seconds"), 1)),
-    ("memory", 9, lambda event: f"{_number(event.number('memory_gb'), 2)} GB"),
+    ("epoch", 6, lambda event: f"{event.fields.get('epoch')}/{event.fields.get('epochs')}"),
+    ("box", 5, lambda event: _loss(event, "box_loss")),
+    ("cls", 5, lambda event: _loss(event, "cls_loss")),
+    ("dfl", 5, lambda event: _loss(event, "dfl_loss")),
+    *(
+        (name, max(5, len(name)), lambda event, key=key: _number(event.table("metrics").get(key)))
+        for name, key in out.METRICS.items()
+    ),
+    ("s/epoch", 7, lambda event: _number(event.number("seconds"), 1)),
+    ("mem GB", 6, lambda event: _number(event.number("memory_gb"), 2)),
 )
 
 

@@ -96,7 +96,7 @@ def _manifest(backend: Backend[Any], handle: Handle, folder: Path) -> bytes | No
 
 
 def _fetch_manifest(backend: Backend[Any], handle: Handle, folder: Path) -> bytes | None:
-    with storage("keeping what came back"):
+    with storage("keeping what came back", folder):
         scratch = Path(tempfile.mkdtemp(prefix=".manifest-", dir=folder))
         try:
             backend.fetch(handle, [manifests.NAME], scratch)

@@ -123,7 +123,7 @@ class Mirror:
         self._folder = folder
         self._attempt = attempt
         held = position(folder)
-        with storage("keeping what the worker says"):
+        with storage("keeping what the worker says", folder):
             self._cut(LOG, held["log"])
             self._cut(EVENTS, held["events"])
             write_atomic(folder / FOLLOW, json.dumps(held).encode())
@@ -142,7 +142,7 @@ class Mirror:
             elif event.attempt == self._attempt and event.seq > self.last_seq:
                 events.append(event)
                 self.last_seq = event.seq
-        with storage("keeping what the worker says"):
+        with storage("keeping what the worker says", self._folder):
             self._held["log"] = self._append(LOG, "".join(f"{line}\n" for line in log))
             self._held["events"] = self._append(EVENTS, "".join(f"{_text(event)}\n" for event in events))
             self.cursor = cursor

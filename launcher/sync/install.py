@@ -48,7 +48,7 @@ def install(fetch: Fetch, manifest: Manifest, raw: bytes, folder: Path, *, besid
     With `beside` the files of the manifest that is in the folder stay as they are, and so does that manifest: only
     what it does not name is brought. Raises StorageError when the folder cannot be written.
     """
-    with storage("keeping what came back"), lock(folder / LOCK):
+    with storage("keeping what came back", folder), lock(folder / LOCK):
         _settle(folder)
         held = _held(folder) if beside else frozenset()
         entries = [entry for entry in manifest.files if entry.path not in held]
@@ -74,7 +74,7 @@ def install(fetch: Fetch, manifest: Manifest, raw: bytes, folder: Path, *, besid
 def settle(folder: Path) -> None:
     """End what a killed process had begun: a set that had come back whole gets its final names."""
     if (folder / READY).exists():
-        with storage("keeping what came back"), lock(folder / LOCK):
+        with storage("keeping what came back", folder), lock(folder / LOCK):
             _settle(folder)
 
 

@@ -121,7 +121,7 @@ class Stream:
         self.bell.ring()
 
     def last(self) -> None:
-        """Write the last event even to a full disk: lines of the log give way to events, and the reserve is given up."""
+        """Write the last event even to a full disk: log lines give way to events, and the reserve is given up."""
         self.flush()
         if self._waiting:
             torn = 0 if self._whole else 1

@@ -182,11 +182,18 @@ class TestFaultsOfThisMachine(LocalFixtures, Given):
             thread.join()
 
     def test_several_followers_are_all_woken_also_beside_one_that_never_reads(
-        self, backend: AnyBackend, again: Again, make_attempt: AttemptMaker, faults: Faults, settings: Settings
+        self,
+        backend: AnyBackend,
+        again: Again,
+        make_attempt: AttemptMaker,
+        faults: Faults,
+        settings: Settings,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         attempt, handle = self.at_gate(backend, make_attempt, faults, stub={"print": "much\n" * 2000})
+        monkeypatch.chdir(settings.runs_dir / ".local" / attempt.id / "state")  # the path of a socket is short
         deaf = socket.socket(socket.AF_UNIX)
-        deaf.connect(str(settings.runs_dir / ".local" / attempt.id / "state" / "bell"))
+        deaf.connect("bell")
         found: list[list[str]] = []
 
         def follow() -> None:
@@ -203,12 +210,18 @@ class TestFaultsOfThisMachine(LocalFixtures, Given):
         assert found[0].count("much") == 6000
 
     def test_a_follower_that_leaves_disturbs_nothing(
-        self, backend: AnyBackend, make_attempt: AttemptMaker, faults: Faults, settings: Settings
+        self,
+        backend: AnyBackend,
+        make_attempt: AttemptMaker,
+        faults: Faults,
+        settings: Settings,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         attempt, handle = self.at_gate(backend, make_attempt, faults)
+        monkeypatch.chdir(settings.runs_dir / ".local" / attempt.id / "state")
         for _ in range(40):  # more than may wait in line
             with socket.socket(socket.AF_UNIX) as visitor:
-                visitor.connect(str(settings.runs_dir / ".local" / attempt.id / "state" / "bell"))
+                visitor.connect("bell")
         make_attempt.let_go(attempt)
         assert self.ended(backend, handle).state is State.SUCCEEDED
 
