@@ -45,7 +45,7 @@ def _draw(record: RunRecord, folder: Path, to: Path) -> None:
 
     events = read(folder)
     notes = [text for event in events if (text := describe(event))]
-    console = Console(record=True, width=104, file=io.StringIO(), force_terminal=True)
+    console = Console(record=True, width=84, file=io.StringIO(), force_terminal=True)
     console.print(render([event for event in events if event.name == "epoch"], record, notes[-4:], ""))
     with storage("drawing the table"):
         svg = console.export_svg(title=f"launch {record.name}")

@@ -47,7 +47,7 @@ def rich_table(epochs: list[Event], title: str, best: int | None) -> Any:
     from rich import box
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1))
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name, _, _ in COLUMNS:
         table.add_column(name, justify="right", no_wrap=True)
     for event in epochs:
