@@ -283,8 +283,7 @@ def _unless_gone(error: OSError) -> None:
 
 def _lay_out(request: LocalRequest) -> None:
     """Make the box under another name, and give it its own: a box is whole, or not there."""
-    box = request.box
-    part = box.with_name(f".part-{box.name}-{os.getpid()}-{threading.get_ident()}")
+    part = request.box.with_name(f".part-{request.box.name}-{os.getpid()}-{threading.get_ident()}")
     shutil.rmtree(part, ignore_errors=True)
     try:
         for folder in ("in", "out", "state", "work"):
@@ -295,9 +294,9 @@ def _lay_out(request: LocalRequest) -> None:
             shutil.copyfile(file.source, target)
         write_atomic(part / "in" / "attempt.json", json.dumps(dict(request.attempt_json)).encode())
         try:
-            part.rename(box)
+            part.rename(request.box)
         except OSError:
-            if not box.exists():
+            if not request.box.exists():
                 raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -361,8 +360,7 @@ def _read(stream: Path, offset: int) -> Lines:
     except FileNotFoundError:
         return Lines((), str(offset))
     whole = data[: data.rfind(b"\n") + 1]
-    text = whole.decode("utf-8", "replace")
-    return Lines(tuple(text.split("\n")[:-1]), str(offset + len(whole)))
+    return Lines(tuple(whole.decode("utf-8", "replace").split("\n")[:-1]), str(offset + len(whole)))
 
 
 def _leader(box: Path) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -41,7 +42,10 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     if unknown := [name for name in args.names if name not in BENCHES]:
         parser.error(f"there is no bench {', '.join(unknown)}; there are {', '.join(BENCHES)}")
-    torchx = install_torchx(PEERS) if args.install_peers else args.torchx
+    try:
+        torchx = install_torchx(PEERS) if args.install_peers else args.torchx
+    except (OSError, subprocess.CalledProcessError) as error:
+        parser.error(f"torchx could not be installed: {error}")
     if torchx is not None and not torchx.is_file():
         parser.error(f"{torchx} is no file")
     for line in (machine(), versions(torchx), "times with bytecode caches filled; median (minimum) of the rounds"):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -216,8 +217,6 @@ def versions(torchx: Path | None) -> str:
 
 def install_torchx(folder: Path) -> Path:
     """Make an environment with the peer, by uv, and compile it; returns the command. Raises CalledProcessError."""
-    import shutil
-
     uv = shutil.which("uv")
     if uv is None:
         raise FileNotFoundError("uv is needed to install the peer")
@@ -228,7 +227,7 @@ def install_torchx(folder: Path) -> Path:
             [uv, "pip", "install", "-q", "--python", folder / "bin" / "python", f"torchx=={TORCHX}"],
         ]
         for call in calls:
-            subprocess.run(call, check=True)
+            subprocess.run(call, check=True, cwd=folder.parent)  # not here: our pins are not the peer's
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     subprocess.run([folder / "bin" / "python", "-m", "compileall", "-q", folder / "lib"], check=False, env=env)
     return command

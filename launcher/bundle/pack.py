@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.backend import InputFile
-from launcher.errors import NotFoundError
+from launcher.errors import IntegrityError, NotFoundError
 from launcher.files import sha256_file, storage, write_atomic
 
 WORKER = "worker.pyz"
@@ -65,7 +65,7 @@ def pack(
     digests.update({name: sha256_file(path) for name, path in carried.items()})
     digest = hashlib.sha256(_json({"files": digests, "data": fingerprint})).hexdigest()
     folder = cache_dir / "bundles" / digest
-    if (folder / INDEX).is_file():
+    if _whole(folder):
         return Bundle(digest, folder, _index(folder), packed=False)
     with storage("packing the bundle", cache_dir):
         part = folder.with_name(f".part-{digest[:16]}-{os.getpid()}")
@@ -76,24 +76,39 @@ def pack(
         for name, path in carried.items():
             (part / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, part / name)
+            if sha256_file(part / name) != digests[name]:
+                shutil.rmtree(part)
+                raise IntegrityError(
+                    f"{path} changed while it was packed", remedy="wait until it is written, then again"
+                )
         index = {name: {"sha256": sha, "size": (part / name).stat().st_size} for name, sha in digests.items()}
         write_atomic(part / INDEX, _json(index))
         try:
             part.rename(folder)
-        except OSError:
-            if not (folder / INDEX).is_file():
-                raise
-            shutil.rmtree(part)  # another process was first
+        except OSError:  # another process was first, or someone took files out of the cache
+            if not _whole(folder):
+                folder.rename(part.with_name(f"{part.name}-damaged"))
+                part.rename(folder)
+            shutil.rmtree(part, ignore_errors=True)
+            shutil.rmtree(part.with_name(f"{part.name}-damaged"), ignore_errors=True)
     return Bundle(digest, folder, _index(folder), packed=True)
 
 
 def unpack(cache_dir: Path, digest: str) -> Bundle:
     """The bundle of this digest from the cache. Raises NotFoundError when the cache no longer has it."""
     folder = cache_dir / "bundles" / digest
-    if not (folder / INDEX).is_file():
+    if not _whole(folder):
         remedy = "start the run again from its spec.yaml"
         raise NotFoundError(f"the bundle {digest[:12]} is not in the cache {cache_dir} any more", remedy=remedy)
     return Bundle(digest, folder, _index(folder), packed=False)
+
+
+def _whole(folder: Path) -> bool:
+    """Whether each file is there with its size. Digests are the worker's to check, and of each byte that travelled."""
+    try:
+        return all(file.source.stat().st_size == file.size for file in _index(folder))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def _index(folder: Path) -> tuple[InputFile, ...]:

@@ -154,7 +154,7 @@ class Store:
                 part = self.root / f".{INDEX}.part-{os.getpid()}"
                 part.unlink(missing_ok=True)
                 db = sqlite3.connect(part)
-                db.executescript(_SCHEMA)
+                db.executescript(f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; {_SCHEMA}")
                 with db:
                     bad += [f"{record.id}: {error}" for record in found if (error := _put(db, record))]
                 db.execute(f"PRAGMA user_version={INDEX_VERSION}")

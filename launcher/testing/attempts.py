@@ -94,13 +94,11 @@ class AttemptMaker:
 
     def starts(self, attempt: Attempt) -> list[Start]:
         """Every start of this attempt's payload so far, on whatever machine of this computer."""
-        names = [path.name for path in self._marks.glob(f"{attempt.id}.*")]
-        numbers = [[int(part) for part in name.split(".")[-3:]] for name in names]
-        return sorted((Start(*three) for three in numbers), key=lambda start: start.restart)
+        return [mark for mark in self._read(attempt) if mark.restart >= 0]
 
     def alive(self, attempt: Attempt) -> list[int]:
-        """Process numbers of this attempt's payloads that still run."""
-        return [start.process for start in self.starts(attempt) if _is_payload(start.process)]
+        """Process numbers of this attempt's payloads, and of their children, that still run."""
+        return [mark.process for mark in self._read(attempt) if _is_payload(mark.process)]
 
     def end_all(self) -> None:
         """Let every attempt go, and kill what is left of their processes: for the end of a test."""
@@ -112,6 +110,11 @@ class AttemptMaker:
                 with contextlib.suppress(psutil.Error):
                     psutil.Process(process).resume()
                     psutil.Process(process).kill()
+
+    def _read(self, attempt: Attempt) -> list[Start]:
+        names = [path.name for path in self._marks.glob(f"{attempt.id}.*")]
+        numbers = [[int(part) for part in name.split(".")[-3:]] for name in names]
+        return sorted((Start(*three) for three in numbers), key=lambda mark: mark.restart)
 
     def _file(self, attempt: str, name: str, data: bytes) -> Path:
         file = self._folder / "files" / attempt / name

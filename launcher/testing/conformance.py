@@ -13,7 +13,7 @@ A backend's test file is a class with two fixtures:
 
 `settings` names folders below the test's own temporary one, which is also its HOME. Where backends differ the suite
 asks `backend.lacks`; what the tests cannot bring about (`Faults`) is skipped, and says why. A slow backend raises
-`patience_s` and `limit_s`.
+`patience_s`, `limit_s` and `slack_s`.
 """
 
 from __future__ import annotations

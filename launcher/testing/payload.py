@@ -11,6 +11,7 @@ uses. What it leaves are small files instead of weights. Told what to do by `tra
     print        print this text in each epoch
     write        write these bytes (hexadecimal) to standard output, once, before the first epoch
     say          print, send as an event and fail with the value of this environment variable
+    child_s      start a process that lives so many seconds, as data loaders do; `child_group`: in a group of its own
     data         check the dataset's files: those in/data.json lists, below `data_root` of in/attempt.json
     marks        leave a file in this folder each time it starts: attempt, restart, process, parent
     gate         after epoch `gate_epoch` (default 1), wait until this file is there or its folder is gone
@@ -50,7 +51,8 @@ class Stub:
 
     def run(self) -> int:
         """Run the epochs that are missing; returns 0, or the code of a training that left for lack of time."""
-        self._mark()
+        self._mark(os.environ.get("SAMERUN_RESTART", "0"))
+        self._have_child()
         self._check_inputs()
         sys.stdout.buffer.write(bytes.fromhex(self.option("write")))
         sys.stdout.flush()
@@ -65,12 +67,19 @@ class Stub:
             self._wait_at_gate(epoch)
         return 0
 
-    def _mark(self) -> None:
+    def _mark(self, what: str) -> None:
         folder = self.option("marks")
         if folder and os.path.isdir(folder):
-            restart = os.environ.get("SAMERUN_RESTART", "0")
-            name = f"{self.attempt['attempt']}.{restart}.{os.getpid()}.{os.getppid()}"
+            name = f"{self.attempt['attempt']}.{what}.{os.getpid()}.{os.getppid()}"
             os.close(os.open(os.path.join(folder, name), os.O_CREAT | os.O_EXCL))
+
+    def _have_child(self) -> None:
+        if (seconds := float(self.option("child_s", "0"))) and os.fork() == 0:
+            if self.option("child_group"):
+                os.setpgid(0, 0)
+            self._mark("-1")
+            time.sleep(seconds)
+            os._exit(0)
 
     def _check_inputs(self) -> None:
         """Every file that was sent is there with its bytes, like the training's own check; the dataset when told."""

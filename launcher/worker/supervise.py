@@ -120,8 +120,8 @@ class Stream:
             del self._waiting[torn : max(torn, len(self._waiting) - WAITING_LINES)]
         self.bell.ring()
 
-    def last(self) -> None:
-        """Write the last event even to a full disk: log lines give way to events, and the reserve is given up."""
+    def make_room(self) -> None:
+        """For the last words on a full disk: log lines give way to events, and the reserve is given up."""
         self.flush()
         if self._waiting:
             torn = 0 if self._whole else 1
@@ -351,6 +351,7 @@ class Supervisor:
         if outcome != "done":
             fields["reason"] = self.error.get("reason") or _describe(code).get("reason", f"exit code {code}")
             fields.update({key: self.error[key] for key in ("type", "remedy", "code") if key in self.error})
+        self.stream.make_room()
         try:
             fields["manifest"] = manifest.write_final(self.box, complete=outcome == "done")
         except OSError:
@@ -360,7 +361,7 @@ class Supervisor:
             except OSError as error:
                 fields["manifest_error"] = str(error)
         self.stream.event("done" if outcome == "done" else "failed", fields)
-        self.stream.last()
+        self.stream.make_room()
         _unlink(self.box.reserve + LAST)
         write_json(self.box.exit, fields)
         self.stream.bell.ring()

@@ -22,7 +22,7 @@ FILES = {
     "train/weights/best.pt": b"best of 1" * 50,
     "train/results.csv": b"epoch\n1\n",
     "train/args.yaml": b"epochs: 3\n",
-    "train/labels.jpg": b"picture" * 9,
+    "train/labels.jpg": b"picture 1" * 9,
 }
 
 

@@ -15,6 +15,7 @@ from launcher.testing.faults import Faults
 from launcher.testing.sentences.given import Again, Given, can, needed, sees_processes
 
 A_SECOND_IN_HOURS = 1 / 3600
+CHILD_S = 0.5  # how long a process of the training outlives it
 EXIT_GRACE_S = 0.25  # a process that has let go of everything may still be listed this long
 
 
@@ -94,7 +95,7 @@ class Ending(Given):
         self, backend: Backend[Any], make_attempt: AttemptMaker, faults: Faults
     ) -> None:
         kill_worker = needed(faults, "kill_worker")
-        _, handle = self.at_gate(backend, make_attempt, faults)
+        _, handle = self.at_gate(backend, make_attempt, faults, stub={"child_s": CHILD_S, "child_group": 1})
         kill_worker(handle)
         status = self.ended(backend, handle)
         self._nothing_alive(make_attempt, handle)
@@ -108,7 +109,7 @@ class Ending(Given):
         self, backend: Backend[Any], again: Again, make_attempt: AttemptMaker, faults: Faults, tmp_path: Path
     ) -> None:
         can(backend, Feature.CANCEL)
-        _, handle = self.at_gate(backend, make_attempt, faults)
+        _, handle = self.at_gate(backend, make_attempt, faults, stub={"child_s": 60})
         assert backend.cancel(handle).state is State.CANCELLED
         self._nothing_alive(make_attempt, handle)
         for each in (backend, again()):

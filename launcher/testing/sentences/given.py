@@ -28,6 +28,8 @@ class Given:
     """How long a stub attempt may take from submit to its end."""
     limit_s = 45.0
     """How long one call of the backend may take."""
+    slack_s = 3.0
+    """How much longer than it was told to wait a call for lines may take."""
 
     @pytest.fixture
     def settings(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:

@@ -23,8 +23,9 @@ from launcher.testing.attempts import AttemptMaker
 from launcher.testing.faults import Faults
 from launcher.testing.sentences.given import Again, Given, needed, sees_processes
 
-SECRET = 'tok"en\\-\u00fc-7c1f0e9d52-\u00e9'
-KERNEL = b"7c1f0e9d52"  # in every way to write the secret down
+TOKEN = 'tok"en\\-\u00fc-7c1f0e9d52-\u00e9'
+KEY_FILE = "-----BEGIN 7c1f0e9d52-----\nMIIEvgIBADANBgkqhki+7c1f0e9d52\n-----END 7c1f0e9d52-----\n"
+KERNEL = b"7c1f0e9d52"  # in every way to write the secrets down
 ODD_NAME = "J\u00fcrgen's best model (2).pt"
 DATASET = {
     "images/a b.jpg": b"\xff\xd8 no picture",
@@ -58,10 +59,12 @@ class Starting(Given):
 
     def test_constructing_it_does_nothing(self, again: Again, tmp_path: Path) -> None:
         again()  # what comes with the first one, like an emulator that the fixture starts
-        before = (watched.tree(tmp_path), dict(os.environ), threading.active_count(), Path.cwd())
+        before = (watched.tree(tmp_path), dict(os.environ), Path.cwd())
+        threads = set(threading.enumerate())
         handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)]
         again()
-        assert (watched.tree(tmp_path), dict(os.environ), threading.active_count(), Path.cwd()) == before
+        assert (watched.tree(tmp_path), dict(os.environ), Path.cwd()) == before
+        assert set(threading.enumerate()) <= threads
         assert handlers == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)]
 
     def test_check_and_offer_have_no_side_effect(self, backend: Backend[Any], tmp_path: Path) -> None:
@@ -119,10 +122,16 @@ class Starting(Given):
         assert all(file.sha256 in shown for file in attempt.inputs)
         assert shown == json.dumps(again().prepare(attempt).show()), "the same attempt is prepared in two ways"
 
+    @pytest.mark.parametrize("secret", [TOKEN, KEY_FILE], ids=["token", "key-file"])
     def test_no_secret_is_written_down(
-        self, backend: Backend[Any], make_attempt: AttemptMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self,
+        backend: Backend[Any],
+        make_attempt: AttemptMaker,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        secret: str,
     ) -> None:
-        monkeypatch.setenv("SUITE_SECRET", SECRET)
+        monkeypatch.setenv("SUITE_SECRET", secret)
         attempt = make_attempt(variables={"TOKEN": "${env:SUITE_SECRET}"}, stub={"say": "TOKEN"})
         try:
             request = backend.prepare(attempt)
@@ -168,6 +177,8 @@ class Starting(Given):
         make_attempt.let_go(attempt)
         assert self.ended(backend, handle).state is State.SUCCEEDED
         assert other.submit(other.prepare(attempt)) == handle
+        self.ended(other, later := other.submit(other.prepare(make_attempt())))  # a second start would have come by now
+        assert other.release(later) == []
         assert self.ended(other, handle).state is State.SUCCEEDED
         assert len(make_attempt.starts(attempt)) == 1
         assert [found.attempt for found in backend.owned()] == [attempt.id]
