@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.backend import Attempt, Feature, Handle, Lines, Need, Offer, RemoteFile, Request, State, Status
+from launcher.bundle.pack import WORKER
 from launcher.errors import RemoteError, SamerunError
 from launcher.files import is_held, storage, try_lock, write_atomic
 from launcher.finding import Finding, Severity
@@ -36,6 +37,7 @@ CANCEL_S = 30.0  # the supervisor gives the training 10 s to end, then kills it
 START_S = 20.0  # a supervisor takes 0.03 s to start; a machine that swaps, longer
 START_LOOK_S = 0.002
 LOW_DISK_BYTES = 2 << 30
+FIRST_LOOK_S = 0.001
 LOOK_S = 0.05  # how often a stream without a bell is looked at
 OUTCOMES = {
     "done": State.SUCCEEDED,
@@ -66,8 +68,12 @@ class LocalBackend:
 
     def __init__(self, settings: Settings) -> None:
         self._root = settings.runs_dir / ".local"
+        self._workers = settings.cache_dir / "worker"
         self._bells: dict[str, socket.socket] = {}
         self._children: set[int] = set()
+        self._started_one = False
+        self._nursery: tuple[int, int] | None = None  # its process number, and the pipe it listens to
+        self._nursery_lock = threading.Lock()
 
     def check(self) -> list[Finding]:
         """Disk and accelerators of this machine."""
@@ -106,7 +112,7 @@ class LocalBackend:
         if attempt.data is not None:
             described["data_root"] = str(attempt.data.root)
         awake = ("/usr/bin/caffeinate", "-i") if sys.platform == "darwin" else ()
-        argv = (*awake, sys.executable, "-I", "-S", str(box / "in" / "worker.pyz"), str(box))
+        argv = (*awake, sys.executable, "-I", "-S", str(self._unpacked(attempt) / "__main__.py"), str(box))
         return LocalRequest(attempt, box, argv, described)
 
     def submit(self, request: LocalRequest) -> Handle:
@@ -115,6 +121,7 @@ class LocalBackend:
         if not request.box.exists():
             with storage("laying out the attempt"):
                 _lay_out(request)
+        self._unpack(request.attempt)
         self._start(request, {**os.environ, **values})
         return self._handle(request.attempt.id)
 
@@ -138,13 +145,17 @@ class LocalBackend:
         offset = int(cursor or 0)
         until = time.monotonic() + wait
         bell = self._bell(handle.attempt)
+        pause = FIRST_LOOK_S
         while True:
             found = _read(stream, offset)
             left = until - time.monotonic()
             if found.lines or left <= 0:
                 return found
             if bell is None:
-                time.sleep(min(LOOK_S, left))
+                if _status(self._box(handle.attempt)).state.ended:
+                    return _read(stream, offset)
+                time.sleep(min(pause, left))
+                pause = min(2 * pause, LOOK_S)
                 bell = self._bell(handle.attempt)
             elif not self._listen(handle.attempt, bell, left):
                 return _read(stream, offset)  # the supervisor has ended: no reason to wait on
@@ -227,14 +238,36 @@ class LocalBackend:
     def _handle(self, attempt: str) -> Handle:
         return Handle(self.name, attempt, {"box": str(self._box(attempt))})
 
+    def _unpacked(self, attempt: Attempt) -> Path:
+        """Where the worker lies unpacked: Python keeps what it compiled of it there, which it cannot beside a zip."""
+        worker = next(file for file in attempt.inputs if file.path == WORKER)
+        return self._workers / worker.sha256
+
+    def _unpack(self, attempt: Attempt) -> None:
+        folder = self._unpacked(attempt)
+        if (folder / "__main__.py").exists():
+            return
+        import zipfile
+
+        part = folder.with_name(f".part-{folder.name[:16]}-{os.getpid()}-{threading.get_ident()}")
+        with storage("unpacking the worker"), zipfile.ZipFile(self._box(attempt.id) / "in" / WORKER) as archive:
+            archive.extractall(part)
+            with contextlib.suppress(OSError):  # another process was first
+                part.rename(folder)
+            shutil.rmtree(part, ignore_errors=True)
+
     def _start(self, request: LocalRequest, env: Mapping[str, str]) -> None:
-        """Start the supervisor, and wait until it has taken the box: from then on `find` knows it."""
-        actions = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
-        try:
-            child = os.posix_spawn(request.argv[0], list(request.argv), env, file_actions=actions, setsid=True)
-        except OSError as error:
-            raise SamerunError(f"{request.argv[0]} cannot be started: {error.strerror}") from error
-        self._children.add(child)
+        """Start the supervisor, and wait until it has taken the box: from then on `find` knows it.
+
+        From the second one of this process on, a nursery forks it: a sweep of short runs need not start Python anew
+        for each. Not on macOS, where each supervisor has its own caffeinate.
+        """
+        if self._started_one and sys.platform != "darwin":
+            child = self._nursed(request, env)
+        else:
+            self._started_one = True
+            child = _spawn(request.argv, env, os.devnull)
+            self._children.add(child)
         until = time.monotonic() + START_S
         code = 0
         while not (request.box / "state" / "started").exists() and time.monotonic() < until:
@@ -244,6 +277,26 @@ class LocalBackend:
                 ended, status = os.waitpid(child, os.WNOHANG)
                 code = os.waitstatus_to_exitcode(status) if ended else 0  # 0: another supervisor has the box
             time.sleep(START_LOOK_S)
+
+    def _nursed(self, request: LocalRequest, env: Mapping[str, str]) -> int:
+        """Tell the nursery, which is started when there is none; returns its process number."""
+        wanted = json.dumps({"box": str(request.box), "env": dict(env)}).encode() + b"\n"
+        with self._nursery_lock:
+            if self._nursery is None:
+                told, tell = os.pipe()
+                argv = (*request.argv[:-1], "nursery")
+                self._nursery = (_spawn(argv, os.environ, told), tell)
+                self._children.add(self._nursery[0])
+                os.close(told)
+            child, tell = self._nursery
+            try:
+                while wanted:
+                    wanted = wanted[os.write(tell, wanted) :]
+            except BrokenPipeError as error:
+                os.close(tell)
+                self._nursery = None
+                raise RemoteError("the process that starts workers is gone", remedy="once more") from error
+        return child
 
     def _bell(self, attempt: str) -> socket.socket | None:
         if attempt not in self._bells:
@@ -279,6 +332,17 @@ def _asking(what: object) -> Iterator[None]:
 def _unless_gone(error: OSError) -> None:
     if not isinstance(error, FileNotFoundError):
         raise error
+
+
+def _spawn(argv: Sequence[str], env: Mapping[str, str], stdin: str | int) -> int:
+    """Start a program in a session of its own; returns its process number."""
+    actions: list[Any] = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
+    if isinstance(stdin, int):
+        actions[0] = (os.POSIX_SPAWN_DUP2, stdin, 0)
+    try:
+        return os.posix_spawn(argv[0], list(argv), env, file_actions=actions, setsid=True)
+    except OSError as error:
+        raise SamerunError(f"{argv[0]} cannot be started: {error.strerror}") from error
 
 
 def _lay_out(request: LocalRequest) -> None:

@@ -24,7 +24,13 @@ from launcher.files import sha256_file, storage, write_atomic
 WORKER = "worker.pyz"
 PACKAGE = "samerun_worker"
 INDEX = "bundle.json"
-_MAIN = f"import sys\nfrom {PACKAGE}.__main__ import main\nsys.exit(main(sys.argv[1:]))\n"
+# Runs from the zip, and from a folder it was unpacked to, which Python in isolated mode does not look into by itself.
+_MAIN = f"""\
+import os, sys
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from {PACKAGE}.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold: the archive must not depend on when it was made
 
 

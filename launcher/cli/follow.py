@@ -5,6 +5,7 @@ Ctrl-C stops following, never the run.
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 from pathlib import Path
@@ -37,6 +38,8 @@ def follow(
     resume: bool = False,
 ) -> int:
     """Drive the run, or watch the process that does; returns the exit code."""
+    gc.freeze()
+    gc.enable()  # off since the command began (launcher.cli.main); this may take days
     folder = store.folder(record.id)
     view = _view(folder, record, as_json=as_json, logs=logs)
     try:

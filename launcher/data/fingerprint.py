@@ -242,6 +242,8 @@ def _digest_all(
     root: Path, paths: list[str], kinds: dict[str, Kind], inspect: Inspector | None
 ) -> Iterator[tuple[dict[str, _Digest], list[Problem]]]:
     """Read, hash and inspect files, a chunk at a time, on some threads: hashlib and `read` let go of the GIL."""
+    if not paths:
+        return
     from concurrent.futures import ThreadPoolExecutor
 
     def chunk(part: list[str]) -> tuple[dict[str, _Digest], list[Problem]]:

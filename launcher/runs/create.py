@@ -25,6 +25,7 @@ from launcher.spec.load import LoadedSpec
 from launcher.spec.model import DataSource, JobSpec
 from launcher.variables import expand
 
+SPEC = "spec.yaml"
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is."""
 
@@ -79,7 +80,7 @@ def pack_bundle(settings: Settings, loaded: LoadedSpec, data: Data) -> Bundle:
         carried[job["model_file"]] = model
     if settings.payload is not None:
         carried["payload.py"] = settings.payload
-    texts = {"spec.yaml": loaded.yaml_text().encode(), "data.json": _listing(data)}
+    texts = {SPEC: loaded.yaml_text().encode(), "data.json": _listing(data)}
     return pack(settings.cache_dir, job, texts, carried, data.found.fingerprint.total)
 
 
@@ -109,7 +110,7 @@ def new_run(
     """Write the run down: folder, spec.yaml, record. Nothing has been asked of any machine yet."""
     run = store.new_id(loaded.spec.name)
     record = draft(settings, run, loaded, data, bundle, backend, machine=machine, findings=findings)
-    return store.create(record, {"spec.yaml": loaded.yaml_text().encode()})
+    return store.create(record, {SPEC: (bundle.folder / SPEC).read_bytes()})
 
 
 def draft(

@@ -184,9 +184,12 @@ class Driver:
         chunk = self.backend.lines(handle, mirror.cursor, wait)
         if chunk.cursor == mirror.cursor:
             return [], []
-        events, lines = mirror.add(chunk.lines, chunk.cursor)
+        events, lines = mirror.take(chunk.lines)
+        self._tell([], lines)  # shown before it is kept: a terminal is watched, a file is not
+        mirror.keep(chunk.cursor, events, lines)
         self._absorb(events)
-        self._tell(events, lines)
+        if events:
+            self._tell(events, [])
         return events, lines
 
     def _drain(self, mirror: Mirror, handle: Handle) -> None:
@@ -209,7 +212,7 @@ class Driver:
                 record = record.with_attempt(started=event.fields)
             elif event.name in ("done", "failed"):
                 record = record.with_attempt(reason=str(event.fields.get("reason", ""))[:2000])
-        if record is not self.record:
+        if record != self.record:
             if record.state in (RunState.QUEUED, RunState.UNKNOWN):
                 record = record.move(RunState.RUNNING, now())
             self._save(record)
@@ -232,22 +235,24 @@ class Driver:
         """Fetch and check what there is, and say what the run is now. False: stop here, though it has not ended."""
         last = self.record.attempts[-1]
         found = self._patiently(lambda: collect.collect(self.backend, handle, self.folder))
-        self._save(replace(self.record, checked=found.as_json()))
+        checked = found.as_json()
         if status.state is State.SUCCEEDED:
             trouble = found.trouble or collect.missing(self.folder, handle.attempt, payload=self.record.payload)
             if trouble:
-                self._move(_COLLECTING, reason=trouble)
+                self._move(_COLLECTING, reason=trouble, checked=checked)
                 raise IntegrityError(
                     trouble, remedy=f"`launch fetch {self.record.id}` tries again; the files are still there"
                 )
-            self._move(RunState.VERIFIED, reason="")
+            self._move(RunState.VERIFIED, reason="", checked=checked)
         elif go_on and status.state in RESUMABLE and len(self.record.attempts) < self.record.max_attempts:
+            self.record = replace(self.record, checked=checked)
             self._release(handle, found)
             self._journal()
             return True
         else:
             ends = {State.CANCELLED: RunState.CANCELLED, State.FAILED: RunState.FAILED}
-            self._move(ends.get(status.state, RunState.LOST), reason=last.reason or status.reason)
+            end = ends.get(status.state, RunState.LOST)
+            self._move(end, reason=last.reason or status.reason, checked=checked)
         self._release(handle, found)
         return not self.record.state.ended
 

@@ -132,7 +132,13 @@ class Mirror:
         self.cursor = str(held["cursors"].get(attempt, ""))
 
     def add(self, lines: Iterable[str], cursor: str) -> tuple[list[Event], list[str]]:
-        """Keep lines and cursor; returns the events that are new and the lines of the log. Raises StorageError."""
+        """`take`, then `keep`."""
+        events, log = self.take(lines)
+        self.keep(cursor, events, log)
+        return events, log
+
+    def take(self, lines: Iterable[str]) -> tuple[list[Event], list[str]]:
+        """The events among the lines that are new, and the lines of the log, fit for a terminal."""
         events: list[Event] = []
         log: list[str] = []
         for line in lines:
@@ -142,14 +148,19 @@ class Mirror:
             elif event.attempt == self._attempt and event.seq > self.last_seq:
                 events.append(event)
                 self.last_seq = event.seq
+        return events, log
+
+    def keep(self, cursor: str, events: list[Event], log: list[str]) -> None:
+        """Write down what was taken, and how far that was. Raises StorageError."""
         with storage("keeping what the worker says", self._folder):
-            self._held["log"] = self._append(LOG, "".join(f"{line}\n" for line in log))
-            self._held["events"] = self._append(EVENTS, "".join(f"{_text(event)}\n" for event in events))
+            if log:
+                self._held["log"] = self._append(LOG, "".join(f"{line}\n" for line in log))
+            if events:
+                self._held["events"] = self._append(EVENTS, "".join(f"{_text(event)}\n" for event in events))
             self.cursor = cursor
             self._held["cursors"][self._attempt] = cursor
             self._held["seqs"][self._attempt] = self.last_seq
             write_atomic(self._folder / FOLLOW, json.dumps(self._held).encode())
-        return events, log
 
     def _cut(self, name: str, size: int) -> None:
         file = self._folder / name

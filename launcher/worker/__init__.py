@@ -2,9 +2,10 @@
 
 Standard library and, in the training process alone, Ultralytics. Imports nothing else of samerun. Python 3.10 to 3.14.
 
-    __main__    the three ways it is started: supervise, train, manifest
+    __main__    the three ways it is started: supervise, train, nursery
     box         the folder an attempt lives in, and how files in it are written
     supervise   the small process that stays beside the training: lines, events, restarts, the last word
+    nursery     starts supervisors by forking, for many short attempts
     train       the training process: settings, dataset view, resume, callbacks
     events      how the training process talks to the supervisor
     checkpoint  copies set aside after each epoch, and what a resume needs to be honest

@@ -1,10 +1,14 @@
-"""Entry of the worker: `worker.pyz BOX` supervises an attempt; `train BOX` and `manifest BOX` are its children."""
+"""Entry of the worker: `worker.pyz BOX` supervises an attempt, `train BOX` is its child, `nursery` starts many."""
 
 import sys
 
 
 def main(argv):  # type: (list[str]) -> int
     """Run one of the three; returns the exit code."""
+    if argv == ["nursery"]:
+        from .nursery import nurse
+
+        return nurse()
     if len(argv) == 2 and argv[0] == "train":
         from .train import train
 
@@ -13,7 +17,7 @@ def main(argv):  # type: (list[str]) -> int
         from .supervise import supervise
 
         return supervise(argv[0])
-    sys.stderr.write("usage: worker.pyz [train] BOX\n")
+    sys.stderr.write("usage: worker.pyz [train] BOX | nursery\n")
     return 2
 
 

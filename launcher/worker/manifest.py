@@ -58,10 +58,12 @@ def write_final(box: Box, complete: bool) -> str:
     An ended training that is not complete keeps the copies set aside as its checkpoint: those in train/weights may be
     torn, because Ultralytics writes them in place.
     """
-    from .checkpoint import newest
-
     files = {path: entry(box.out, path) for path in train_files(box.out)}
-    checkpoint = None if complete else newest(box)
+    checkpoint = None
+    if not complete:
+        from .checkpoint import newest
+
+        checkpoint = newest(box)
     if checkpoint is not None:
         for kept in checkpoint.files():
             files[kept["path"]] = kept

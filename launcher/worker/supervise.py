@@ -56,7 +56,9 @@ def supervise(root: str) -> int:
         if error.errno in (errno.EAGAIN, errno.EACCES, errno.EEXIST):
             return 0  # this box has its supervisor, or had it
         raise
-    return Supervisor(box, lock).run()
+    code = Supervisor(box, lock).run()
+    os.close(lock)  # before the bell falls silent: who is woken by its end finds the lock free
+    os._exit(code)  # nothing is left to tidy up, and Python's own tidying takes longer than the end should
 
 
 class Stream:
@@ -261,6 +263,8 @@ class Supervisor:
         self.child = os.posix_spawn(argv[0], argv, env, file_actions=actions, setpgroup=0, setsigdef=list(STOP_SIGNALS))
         for fd in (out_w, event_w, life_r, null):
             os.close(fd)
+        from . import manifest  # noqa: F401  now, while the training starts, and not at the end, where it is waited for
+
         try:
             return self._carry(out_r, event_r)
         finally:

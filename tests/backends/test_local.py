@@ -60,7 +60,7 @@ class LocalFixtures:
             remove=lambda handle, path: (box(handle) / "out" / path).unlink(),
             append=append,
             reasons={
-                "lose_reply": "submitting here sends no message; see test_a_submit_killed_half_way",
+                "lose_reply": "submitting here sends no message; see test_a_submit_killed_after_the_start_is_found",
                 "no_access": "this machine asks for no credentials",
             },
         )
@@ -162,7 +162,7 @@ class TestFaultsOfThisMachine(LocalFixtures, Given):
     def test_a_poll_does_not_disturb_a_start(
         self, backend: AnyBackend, build: Again, make_attempt: AttemptMaker
     ) -> None:
-        attempts = [make_attempt(epochs=1) for _ in range(5)]
+        attempts = [make_attempt(epochs=1) for _ in range(3)]
         handles = [Handle("local", attempt.id, {}) for attempt in attempts]
         over = threading.Event()
 
@@ -170,6 +170,7 @@ class TestFaultsOfThisMachine(LocalFixtures, Given):
             other = build()
             while not over.is_set():
                 other.poll(handles)
+                time.sleep(0.0002)
 
         thread = threading.Thread(target=poll)
         thread.start()

@@ -13,9 +13,8 @@ import pytest
 
 from launcher.backend import State
 from launcher.errors import CapacityError, Exit, IntegrityError, RemoteError
-from launcher.runs import attempts, drive, events
+from launcher.runs import attempts, collect, drive, events
 from launcher.runs import record as records
-from launcher.runs.drive import Driver
 from launcher.runs.state import RunState
 from launcher.runs.store import Store
 from launcher.sync import manifest as manifests
@@ -410,15 +409,15 @@ def test_what_only_looks_done_is_not_verified(tmp_path: Path, lie: Callable[[Wor
 
 def test_a_file_changed_here_after_it_came_is_not_verified(tmp_path: Path) -> None:
     world = World(tmp_path, Machine())
-    original = Driver._save
+    original = collect.collect
 
-    def save(self: Driver, record: records.RunRecord, **more: Any) -> None:
-        if record.checked and (world.folder / BEST).exists():
-            (world.folder / BEST).write_bytes(b"other")
-        original(self, record, **more)
+    def then_spoilt(*args: Any) -> collect.Collected:
+        found = original(*args)
+        (world.folder / BEST).write_bytes(b"other")
+        return found
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Driver, "_save", save)
+        patch.setattr(collect, "collect", then_spoilt)
         driver = world.driver()
         with pytest.raises(IntegrityError, match=r"best\.pt"):
             driver.drive()
