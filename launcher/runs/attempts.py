@@ -14,6 +14,7 @@ from launcher.runs.store import Store
 from launcher.settings import Settings
 from launcher.sync import manifest as manifests
 from launcher.sync.install import settle
+from launcher.variables import references
 
 CHECKPOINT = ("train/weights/last.pt", "train/weights/best.pt", "train/results.csv")
 
@@ -33,7 +34,7 @@ def build(settings: Settings, store: Store, record: RunRecord, attempt: AttemptR
         "number": attempt.number,
         "bundle": record.bundle,
         "device": resources.get("device", "auto"),
-        "variables": sorted(record.variables),
+        "variables": sorted(name for name, text in record.variables.items() if references(text)),
         "resume": resume,
         "files": {file.path: file.sha256 for file in bundle.files},
     }

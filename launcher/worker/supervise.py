@@ -33,7 +33,7 @@ RESERVE_BYTES = 1 << 16  # given back to the disk when it is full, so that the l
 LAST = "-last"  # a second reserve, for exit.json
 TORN_LIMIT = 1 << 20
 WAITING_LINES = 10_000  # lines kept in memory while the disk is full
-WAITING_EVENTS = 100  # events that the reserve has room for
+WAITING_BYTES = RESERVE_BYTES // 4  # of these, events that the reserve has room for beside manifest and last event
 MARK = EVENT_MARK.encode()
 OWN_EVENTS = ("done", "failed", "heartbeat")  # what the supervisor alone may say
 SECRET_LENGTH = 4  # shorter values of variables ("1", "cpu") are no secrets
@@ -127,8 +127,12 @@ class Stream:
         self.flush()
         if self._waiting:
             torn = 0 if self._whole else 1
-            events = [line for line in self._waiting[torn:] if line.startswith(MARK)]
-            self._waiting = self._waiting[:torn] + events[-WAITING_EVENTS:]
+            kept, room = [], WAITING_BYTES
+            for line in reversed(self._waiting[torn:]):
+                if line.startswith(MARK) and len(line) <= room:
+                    kept.append(line)
+                    room -= len(line)
+            self._waiting = self._waiting[:torn] + kept[::-1]
             _unlink(self._box.reserve)
             self.flush()
 

@@ -130,7 +130,7 @@ class TestFaultsOfThisMachine(LocalFixtures, Given):
         self, backend: AnyBackend, make_attempt: AttemptMaker
     ) -> None:
         request = backend.prepare(make_attempt())
-        for argv in ((sys.executable, "-c", "raise SystemExit(3)"), ("/no/such/python",)):
+        for argv in ((sys.executable, "-c", "raise SystemExit(3)", "box"), ("/no/such/python", "box")):
             with pytest.raises(SamerunError, match=r"exit code 3|cannot be started"):
                 backend.submit(dataclasses.replace(request, argv=argv))
         assert backend.find(request.attempt) is None

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from launcher.bundle import pack as module
@@ -92,6 +92,7 @@ def test_a_changed_model_is_another_bundle(tmp_path: Path, model: Path) -> None:
     assert made(tmp_path / "cache", model).digest != one.digest
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.text(min_size=1), st.integers() | st.text() | st.booleans() | st.none(), max_size=4))
 def test_the_same_job_has_the_same_bytes(job: dict[str, Any]) -> None:
     try:
@@ -210,7 +211,9 @@ def test_a_killed_pack_leaves_nothing_that_counts(tmp_path: Path) -> None:
 
 def test_the_worker_is_the_same_file_every_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = worker_bytes()
+    long_ago = time.struct_time((1999, 1, 1, 0, 0, 0, 4, 1, 0))
     monkeypatch.setattr(time, "time", lambda: 0.0)
+    monkeypatch.setattr(time, "localtime", lambda *_: long_ago)
     copy = tmp_path / "launcher"
     shutil.copytree(ROOT / "launcher/worker", copy / "worker")
     for path in copy.rglob("*.py"):

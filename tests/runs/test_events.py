@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from launcher.runs import events
 from launcher.runs.events import EVENTS, FOLLOW, LOG, MARK, Event, Mirror, clean, merge, parse, read
 
 ATTEMPT = "run-abc-a1"
+calm = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 class Killed(BaseException):
@@ -52,6 +53,7 @@ class Worker:
 # Parsing.
 
 
+@calm
 @given(st.text())
 def test_any_text_is_an_event_or_a_line(text: str) -> None:
     parse(text)
@@ -66,6 +68,7 @@ json_values = st.recursive(
 )
 
 
+@calm
 @given(st.dictionaries(st.sampled_from(["attempt", "seq", "time", "event", "epoch", "metrics", "x"]), json_values))
 def test_any_json_is_an_event_or_a_line(value: dict[str, Any]) -> None:
     event = parse(MARK + json.dumps(value))
@@ -131,6 +134,7 @@ def test_half_a_surrogate_pair_is_kept_as_something(tmp_path: Path) -> None:
 # Merging.
 
 
+@calm
 @given(st.lists(st.tuples(st.sampled_from(["a", "b", "other"]), st.integers(1, 8))), st.randoms())
 def test_merging_is_the_same_in_any_order_and_twice(items: list[tuple[str, int]], random: Any) -> None:
     given_events = [Event(attempt, seq, 0.0, "epoch") for attempt, seq in items]
@@ -147,7 +151,7 @@ def test_merging_is_the_same_in_any_order_and_twice(items: list[tuple[str, int]]
 # The mirror.
 
 
-@settings(max_examples=40, deadline=None)
+@settings(calm, max_examples=40)
 @given(steps=st.lists(st.tuples(st.integers(1, 5), st.sampled_from(["go on", "again", "killed", "lost"])), max_size=12))
 def test_kills_and_replays_keep_each_event_once(
     tmp_path_factory: pytest.TempPathFactory, steps: Sequence[tuple[int, str]]

@@ -6,12 +6,13 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from launcher.errors import IntegrityError
 from launcher.sync import manifest as manifests
 
+calm = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 SHA = "0" * 64
 PLAIN = {"path": "train/a", "at": "train/a", "size": 1, "sha256": SHA}
 values = st.recursive(
@@ -53,6 +54,7 @@ def refused(data: bytes) -> str:
     return caught.value.message
 
 
+@calm
 @given(st.binary())
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     try:
@@ -61,6 +63,7 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
         return
 
 
+@calm
 @given(nearly)
 def test_any_json_is_read_or_refused(value: Any) -> None:
     try:
@@ -71,6 +74,7 @@ def test_any_json_is_read_or_refused(value: Any) -> None:
     assert found.epoch is None or found.epoch >= 1
 
 
+@calm
 @given(st.text())
 def test_no_text_gets_a_file_out_of_the_run(text: str) -> None:
     try:

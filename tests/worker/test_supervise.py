@@ -294,8 +294,8 @@ try:
 except OSError as error:
     for n in range(3000):
         say("line %d of many that are too much for this disk\\n" % n)
-        if n % 100 == 0:
-            emit("count", n=n)
+        if n % 10 == 0:
+            emit("count", n=n, pad="x" * 900)
     emit("error", type="OSError", reason=str(error))
     sys.exit(1)
 """

@@ -7,7 +7,6 @@ the training hold together and that the system takes back when both are gone: no
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import platform
 import select
@@ -16,35 +15,26 @@ import signal
 import socket
 import stat
 import sys
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launcher.backend import Attempt, Feature, Handle, Lines, Need, Offer, RemoteFile, Request, State, Status
+from backends.local.box import asking, connect, lay_out, never_start, read, status_of, unless_gone
+from backends.local.processes import Starter, kill_session, leader_of, unpack
+from launcher.backend import Attempt, Feature, Handle, Lines, Need, Offer, RemoteFile, Request, Status
 from launcher.bundle.pack import WORKER
-from launcher.errors import RemoteError, SamerunError
-from launcher.files import is_held, storage, try_lock, write_atomic
+from launcher.errors import RemoteError
+from launcher.files import storage
 from launcher.finding import Finding, Severity
 from launcher.settings import Settings
 from launcher.variables import expand
 
-READ_BYTES = 1 << 20
 CANCEL_S = 30.0  # the supervisor gives the training 10 s to end, then kills it
-START_S = 20.0  # a supervisor takes 0.03 s to start; a machine that swaps, longer
-START_LOOK_S = 0.002
 LOW_DISK_BYTES = 2 << 30
 FIRST_LOOK_S = 0.001
 LOOK_S = 0.05  # how often a stream without a bell is looked at
-OUTCOMES = {
-    "done": State.SUCCEEDED,
-    "failed": State.FAILED,
-    "expired": State.EXPIRED,
-    "cancelled": State.CANCELLED,
-}
 
 
 @dataclass(frozen=True)
@@ -70,10 +60,7 @@ class LocalBackend:
         self._root = settings.runs_dir / ".local"
         self._workers = settings.cache_dir / "worker"
         self._bells: dict[str, socket.socket] = {}
-        self._children: set[int] = set()
-        self._started_one = False
-        self._nursery: tuple[int, int] | None = None  # its process number, and the pipe it listens to
-        self._nursery_lock = threading.Lock()
+        self._starter = Starter()
 
     def check(self) -> list[Finding]:
         """Disk and accelerators of this machine."""
@@ -120,24 +107,20 @@ class LocalBackend:
         values = {name: expand(text, os.environ) for name, text in request.attempt.variables.items()}
         if not request.box.exists():
             with storage("laying out the attempt"):
-                _lay_out(request)
-        self._unpack(request.attempt)
-        self._start(request, {**os.environ, **values})
+                lay_out(request.box, request.attempt.inputs, request.attempt_json)
+        unpack(request.box / "in" / WORKER, self._unpacked(request.attempt))
+        self._starter.start(request.argv[:-1], request.box, {**os.environ, **values})
         return self._handle(request.attempt.id)
 
     def find(self, attempt: Attempt) -> Handle | None:
         """A box whose supervisor was started."""
-        with _asking("the runs folder"):
+        with asking("the runs folder"):
             return self._handle(attempt.id) if (self._box(attempt.id) / "state" / "started").exists() else None
 
     def poll(self, handles: Sequence[Handle]) -> dict[str, Status]:
         """By lock and exit.json."""
-        for child in list(self._children):  # ours, if this process started them: no zombies
-            with contextlib.suppress(ChildProcessError):
-                if os.waitpid(child, os.WNOHANG)[0] == 0:
-                    continue
-            self._children.discard(child)
-        return {handle.attempt: _status(self._box(handle.attempt)) for handle in handles}
+        self._starter.reap()
+        return {handle.attempt: status_of(self._box(handle.attempt)) for handle in handles}
 
     def lines(self, handle: Handle, cursor: str, wait: float) -> Lines:
         """Whole lines after a byte offset. Woken by the supervisor's bell; where there is none, it looks."""
@@ -147,25 +130,25 @@ class LocalBackend:
         bell = self._bell(handle.attempt)
         pause = FIRST_LOOK_S
         while True:
-            found = _read(stream, offset)
+            found = read(stream, offset)
             left = until - time.monotonic()
             if found.lines or left <= 0:
                 return found
             if bell is None:
-                if _status(self._box(handle.attempt)).state.ended:
-                    return _read(stream, offset)
+                if status_of(self._box(handle.attempt)).state.ended:
+                    return read(stream, offset)
                 time.sleep(min(pause, left))
                 pause = min(2 * pause, LOOK_S)
                 bell = self._bell(handle.attempt)
             elif not self._listen(handle.attempt, bell, left):
-                return _read(stream, offset)  # the supervisor has ended: no reason to wait on
+                return read(stream, offset)  # the supervisor has ended: no reason to wait on
 
     def files(self, handle: Handle) -> list[RemoteFile] | None:
         """What lies in the outbox. The training adds and removes files meanwhile."""
         out = self._box(handle.attempt) / "out"
         found = []
-        with _asking(out):
-            for folder, _, names in os.walk(out, onerror=_unless_gone):
+        with asking(out):
+            for folder, _, names in os.walk(out, onerror=unless_gone):
                 for path in (Path(folder, name) for name in names):
                     with contextlib.suppress(FileNotFoundError):
                         if stat.S_ISREG((seen := path.lstat()).st_mode):
@@ -186,21 +169,21 @@ class LocalBackend:
     def cancel(self, handle: Handle) -> Status:
         """Ask the supervisor, which ends the whole process group; kill the session when it does not answer."""
         box = self._box(handle.attempt)
-        status = _status(box)
+        status = status_of(box)
         if status.state.ended or not box.exists():
             return status
         (box / "state" / "cancel").touch()
-        _never_start(box)
+        never_start(box)
         until = time.monotonic() + CANCEL_S
         asked = False
-        while not (status := _status(box)).state.ended:
-            leader = _leader(box)
+        while not (status := status_of(box)).state.ended:
+            leader = leader_of(box)
             if leader and not asked:
                 asked = True
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(leader, signal.SIGTERM)
             if time.monotonic() > until:
-                _kill_session(leader)
+                kill_session(leader)
                 if time.monotonic() > until + 5:
                     raise RemoteError(
                         f"{handle.attempt} does not end", remedy=f"look at the processes of session {leader}"
@@ -215,7 +198,7 @@ class LocalBackend:
             bell.close()
         if not box.exists():
             return []
-        if not (status := _status(box)).state.ended:
+        if not (status := status_of(box)).state.ended:
             return [f"{box}: {status.reason or f'it is {status.state}'}; cancel it first"]
         shutil.rmtree(box, ignore_errors=True)
         return [f"{box}: could not be deleted"] if box.exists() else []
@@ -239,69 +222,13 @@ class LocalBackend:
         return Handle(self.name, attempt, {"box": str(self._box(attempt))})
 
     def _unpacked(self, attempt: Attempt) -> Path:
-        """Where the worker lies unpacked: Python keeps what it compiled of it there, which it cannot beside a zip."""
         worker = next(file for file in attempt.inputs if file.path == WORKER)
         return self._workers / worker.sha256
-
-    def _unpack(self, attempt: Attempt) -> None:
-        folder = self._unpacked(attempt)
-        if (folder / "__main__.py").exists():
-            return
-        import zipfile
-
-        part = folder.with_name(f".part-{folder.name[:16]}-{os.getpid()}-{threading.get_ident()}")
-        with storage("unpacking the worker"), zipfile.ZipFile(self._box(attempt.id) / "in" / WORKER) as archive:
-            archive.extractall(part)
-            with contextlib.suppress(OSError):  # another process was first
-                part.rename(folder)
-            shutil.rmtree(part, ignore_errors=True)
-
-    def _start(self, request: LocalRequest, env: Mapping[str, str]) -> None:
-        """Start the supervisor, and wait until it has taken the box: from then on `find` knows it.
-
-        From the second one of this process on, a nursery forks it: a sweep of short runs need not start Python anew
-        for each. Not on macOS, where each supervisor has its own caffeinate.
-        """
-        if self._started_one and sys.platform != "darwin":
-            child = self._nursed(request, env)
-        else:
-            self._started_one = True
-            child = _spawn(request.argv, env, os.devnull)
-            self._children.add(child)
-        until = time.monotonic() + START_S
-        code = 0
-        while not (request.box / "state" / "started").exists() and time.monotonic() < until:
-            if code != 0:
-                raise SamerunError(f"the worker did not start (exit code {code})", remedy=f"run {list(request.argv)}")
-            with contextlib.suppress(ChildProcessError):
-                ended, status = os.waitpid(child, os.WNOHANG)
-                code = os.waitstatus_to_exitcode(status) if ended else 0  # 0: another supervisor has the box
-            time.sleep(START_LOOK_S)
-
-    def _nursed(self, request: LocalRequest, env: Mapping[str, str]) -> int:
-        """Tell the nursery, which is started when there is none; returns its process number."""
-        wanted = json.dumps({"box": str(request.box), "env": dict(env)}).encode() + b"\n"
-        with self._nursery_lock:
-            if self._nursery is None:
-                told, tell = os.pipe()
-                argv = (*request.argv[:-1], "nursery")
-                self._nursery = (_spawn(argv, os.environ, told), tell)
-                self._children.add(self._nursery[0])
-                os.close(told)
-            child, tell = self._nursery
-            try:
-                while wanted:
-                    wanted = wanted[os.write(tell, wanted) :]
-            except BrokenPipeError as error:
-                os.close(tell)
-                self._nursery = None
-                raise RemoteError("the process that starts workers is gone", remedy="once more") from error
-        return child
 
     def _bell(self, attempt: str) -> socket.socket | None:
         if attempt not in self._bells:
             with contextlib.suppress(OSError):
-                self._bells[attempt] = _connect(self._box(attempt) / "state" / "bell")
+                self._bells[attempt] = connect(self._box(attempt) / "state" / "bell")
         return self._bells.get(attempt)
 
     def _listen(self, attempt: str, bell: socket.socket, wait: float) -> bool:
@@ -316,133 +243,6 @@ class LocalBackend:
             pass
         self._bells.pop(attempt).close()
         return False
-
-
-@contextmanager
-def _asking(what: object) -> Iterator[None]:
-    """What the system refuses to tell is an answer that did not come; that a file is not there is one."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise RemoteError(f"{what} cannot be looked at: {error.strerror}") from error
-
-
-def _unless_gone(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError):
-        raise error
-
-
-def _spawn(argv: Sequence[str], env: Mapping[str, str], stdin: str | int) -> int:
-    """Start a program in a session of its own; returns its process number."""
-    actions: list[Any] = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
-    if isinstance(stdin, int):
-        actions[0] = (os.POSIX_SPAWN_DUP2, stdin, 0)
-    try:
-        return os.posix_spawn(argv[0], list(argv), env, file_actions=actions, setsid=True)
-    except OSError as error:
-        raise SamerunError(f"{argv[0]} cannot be started: {error.strerror}") from error
-
-
-def _lay_out(request: LocalRequest) -> None:
-    """Make the box under another name, and give it its own: a box is whole, or not there."""
-    part = request.box.with_name(f".part-{request.box.name}-{os.getpid()}-{threading.get_ident()}")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        for folder in ("in", "out", "state", "work"):
-            (part / folder).mkdir(parents=True)
-        for file in request.attempt.inputs:
-            target = part / "in" / file.path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file.source, target)
-        write_atomic(part / "in" / "attempt.json", json.dumps(dict(request.attempt_json)).encode())
-        try:
-            part.rename(request.box)
-        except OSError:
-            if not request.box.exists():
-                raise
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-def _status(box: Path) -> Status:
-    """What box, lock and exit.json say."""
-    state = box / "state"
-    try:
-        if not box.exists():
-            return Status(State.LOST, "its folder is gone")
-        if not (state / "started").exists():
-            return Status(State.QUEUED)
-        if is_held(state / "lock"):
-            return Status(State.RUNNING)
-        ended = json.loads((state / "exit.json").read_bytes())
-        return Status(OUTCOMES.get(ended["outcome"], State.UNKNOWN), ended.get("reason", ""), ended.get("exit_code"))
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        if (state / "cancel").exists():
-            return Status(State.CANCELLED)
-        return Status(State.LOST, "its supervisor is gone without a word (killed, or a restart)")
-    except OSError as error:
-        return Status(State.UNKNOWN, f"{box} cannot be looked at: {error.strerror}")
-
-
-def _never_start(box: Path) -> None:
-    """End a box whose supervisor was never started (its submit was killed): one that comes later finds it taken."""
-    state = box / "state"
-    with try_lock(state / "lock") as free:
-        if free and not (state / "started").exists():
-            write_atomic(state / "exit.json", b'{"outcome": "cancelled", "reason": "cancelled before it was started"}')
-            write_atomic(state / "started", b"")
-
-
-def _connect(path: Path) -> socket.socket:
-    """A socket connected to one whose path may be longer than the 100 bytes that an address holds."""
-    bell = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        bell.setblocking(False)
-        if len(os.fsencode(path)) < 100:
-            bell.connect(str(path))
-            return bell
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            bell.connect(f"/proc/self/fd/{folder}/{path.name}")  # Linux; elsewhere the stream is looked at instead
-        finally:
-            os.close(folder)
-    except OSError:
-        bell.close()
-        raise
-    return bell
-
-
-def _read(stream: Path, offset: int) -> Lines:
-    try:
-        with _asking(stream), stream.open("rb") as file:
-            file.seek(offset)
-            data = file.read(READ_BYTES)
-            while b"\n" not in data and (more := file.read(READ_BYTES)):
-                data += more  # a line that is longer than a read
-    except FileNotFoundError:
-        return Lines((), str(offset))
-    whole = data[: data.rfind(b"\n") + 1]
-    return Lines(tuple(whole.decode("utf-8", "replace").split("\n")[:-1]), str(offset + len(whole)))
-
-
-def _leader(box: Path) -> int:
-    """The supervisor's process number, which is also its session's; 0 while it is not known."""
-    try:
-        return int((box / "state" / "started").read_text() or 0)
-    except (OSError, ValueError):
-        return 0
-
-
-def _kill_session(leader: int) -> None:
-    """Kill every process of the supervisor's session that is still there."""
-    import psutil
-
-    for process in psutil.process_iter():
-        with contextlib.suppress(OSError, psutil.Error):
-            if leader and os.getsid(process.pid) == leader:
-                process.kill()
 
 
 def _free_memory() -> int | None:
