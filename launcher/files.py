@@ -38,7 +38,10 @@ def storage(doing: str, where: Path | None = None) -> Iterator[None]:
         if error.errno not in _REMEDIES:
             raise
         place = error.filename or where
-        raise StorageError(f"{doing}: {place}: {error.strerror}" if place else f"{doing}: {error.strerror}", remedy=_REMEDIES[error.errno]) from error
+        raise StorageError(
+            f"{doing}: {place}: {error.strerror}" if place else f"{doing}: {error.strerror}",
+            remedy=_REMEDIES[error.errno],
+        ) from error
 
 
 def write_atomic(path: Path, data: bytes, *, durable: bool = False) -> None:

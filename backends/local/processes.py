@@ -42,8 +42,9 @@ class Starter:
             child = _spawn((*argv, str(box)), env, os.devnull)
             self._children.add(child)
         until = time.monotonic() + START_S
+        started = box / "state" / "started"
         code = 0
-        while not (box / "state" / "started").exists() and time.monotonic() < until:
+        while not started.exists() and time.monotonic() < until:
             if code != 0:
                 raise SamerunError(f"the worker did not start (exit code {code})", remedy=f"run {[*argv, str(box)]}")
             with contextlib.suppress(ChildProcessError):

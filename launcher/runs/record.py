@@ -18,6 +18,7 @@ from launcher.runs.state import RunState, check
 
 FILE = "run.json"
 VERSION = 1
+_ENCODE = json.JSONEncoder(default=dict).encode
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def write(folder: Path, record: RunRecord, *, durable: bool = False) -> None:
     """Write run.json, whole or not at all. Raises StorageError."""
     with storage("writing the run's record"):
         # A line a field: readable, and still the work of json's C encoder, which knows no indentation.
-        lines = (f"{json.dumps(key)}: {json.dumps(value, default=dict)}" for key, value in record.as_json().items())
+        lines = [f'"{key}": {_ENCODE(value)}' for key, value in record.as_json().items()]
         write_atomic(folder / FILE, ("{\n" + ",\n".join(lines) + "\n}\n").encode(), durable=durable)
 
 
@@ -114,7 +115,7 @@ def read(folder: Path) -> RunRecord:
 
 
 def _plain(value: RunRecord | AttemptRecord) -> dict[str, Any]:
-    return {field.name: getattr(value, field.name) for field in fields(value)}
+    return dict(vars(value))
 
 
 def _attempt(value: Mapping[str, Any]) -> AttemptRecord:
