@@ -71,6 +71,15 @@ def _sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
+def flush(path: Path) -> None:
+    """Wait until the disk has the file's bytes."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def sha256_file(path: Path) -> str:
     """Digest of a file's bytes, in hexadecimal."""
     digest = hashlib.sha256()

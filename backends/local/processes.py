@@ -33,7 +33,8 @@ class Starter:
         """Run `argv` with the box as its last argument, and wait until it has taken the box.
 
         From the second one of this process on, a nursery forks it: a sweep of short runs need not start Python anew
-        for each. Not on macOS, where each supervisor has its own caffeinate. Raises SamerunError.
+        for each. Not on macOS, where each supervisor has its own caffeinate. Raises SamerunError for a worker that
+        cannot start, RemoteError for one that did not and may when it is tried again.
         """
         if self._started_one and sys.platform != "darwin":
             child = self._nursed((*argv, "nursery"), box, env)
@@ -44,8 +45,11 @@ class Starter:
         until = time.monotonic() + START_S
         started = box / "state" / "started"
         code = 0
-        while not started.exists() and time.monotonic() < until:
-            if code != 0:
+        while not started.exists():
+            if code < 0 or time.monotonic() > until:
+                how = f"it was ended by signal {-code}" if code < 0 else f"not within {START_S:g} s"
+                raise RemoteError(f"the worker did not take its box: {how}", remedy="once more")
+            if code > 0:
                 raise SamerunError(f"the worker did not start (exit code {code})", remedy=f"run {[*argv, str(box)]}")
             with contextlib.suppress(ChildProcessError):
                 ended, status = os.waitpid(child, os.WNOHANG)

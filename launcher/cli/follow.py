@@ -155,7 +155,7 @@ class PlainView:
     """Lines: states, epochs as rows, warnings; all that the worker prints when `logs`."""
 
     def __init__(self, record: RunRecord, *, logs: bool) -> None:
-        self._state: RunState | None = None
+        self._said: tuple[RunState, str] | None = None
         self._headed = False
         self._logs = logs
 
@@ -171,9 +171,10 @@ class PlainView:
         if self._logs and progress.lines:
             sys.stderr.write("\n".join(progress.lines) + "\n")
             sys.stderr.flush()
-        if record.state is not self._state and not record.state.ended:
-            self._state = record.state
-            out.say(f"  {record.state:<8} {record.attempt.id if record.attempt else record.id}")
+        if (record.state, record.reason) != self._said and not record.state.ended:
+            self._said = (record.state, record.reason)
+            why = f": {record.reason}" if record.reason else ""
+            out.say(f"  {record.state:<10} {record.attempt.id if record.attempt else record.id}{why}")
         for event in progress.events:
             self._event(event)
 
@@ -238,6 +239,7 @@ def render(epochs: list[Event], record: RunRecord, notes: list[str], last: str) 
     parts.extend(Text(f"  {note}", style="yellow") for note in notes)
     since = out.duration(time.time() - record.attempt.journalled) if record.attempt else ""
     if not record.state.ended:
+        last = record.reason or last
         parts.append(Text(f"  {record.state} {since}  {last[:160]}", style="dim", no_wrap=True, overflow="ellipsis"))
     return Group(*parts)
 

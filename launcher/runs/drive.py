@@ -102,7 +102,7 @@ class Driver:
         attempt = attempts.build(self.settings, self.store, self.record, last)
         found = self._patiently(lambda: self.backend.find(attempt) or self._submit(attempt))
         accepted = self.record.with_attempt(handle=dict(found.data), state=State.QUEUED)
-        self._save(accepted.move(RunState.QUEUED, now()))
+        self._save(accepted.move(RunState.QUEUED, now(), reason=""))
         return found
 
     def _submit(self, attempt: Attempt) -> Handle:
@@ -276,9 +276,11 @@ class Driver:
         while True:
             try:
                 return ask()
-            except RemoteError:
+            except RemoteError as error:
                 if time.monotonic() - begun > self.record.patience_s:
                     raise
+                if self.record.reason != error.message:
+                    self._save(replace(self.record, reason=error.message))  # so that whoever waits knows for what
                 time.sleep(RETRY_S)
 
     # The record.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.errors import IntegrityError
-from launcher.files import lock, sha256_file, storage, write_atomic
+from launcher.files import flush, lock, sha256_file, storage, write_atomic
 from launcher.sync.manifest import NAME, Entry, Manifest, parse
 
 Fetch = Callable[[Sequence[str], Path], None]
@@ -65,7 +65,10 @@ def install(fetch: Fetch, manifest: Manifest, raw: bytes, folder: Path, *, besid
                 shutil.rmtree(folder / INCOMING, ignore_errors=True)
         else:
             (folder / INCOMING).mkdir(exist_ok=True)
-            write_atomic(folder / INCOMING / NAME, raw)
+            if manifest.kind == "final":  # what is called verified survives a power cut
+                for entry in good:
+                    flush(folder / INCOMING / entry.path)
+            write_atomic(folder / INCOMING / NAME, raw, durable=manifest.kind == "final")
             (folder / INCOMING).rename(folder / READY)
             _settle(folder)
     return Synced(tuple(entry.path for entry in good), unchanged, wrong)

@@ -206,7 +206,7 @@ class Supervisor:
         for number in STOP_SIGNALS:
             signal.signal(number, self._stop)
         restarts = int(self.job.get("restarts", 0))
-        code = 0
+        code = -int(signal.SIGTERM)
         if os.path.exists(self.box.cancel):
             self._end("cancelled", "")
             restarts = -1
@@ -354,7 +354,8 @@ class Supervisor:
         """Manifest, last event, exit.json: in this order, so that who sees the exit finds the rest."""
         from . import manifest
 
-        outcome = self.stopping or {0: "done", EXIT_EXPIRED: "expired"}.get(code, "failed")
+        # A training that ended by itself is done, also when it was told to stop a moment later.
+        outcome = "done" if code == 0 else self.stopping or ("expired" if code == EXIT_EXPIRED else "failed")
         fields: Json = {"outcome": outcome, "seconds": round(time.time() - self.begun, 3), **_describe(code)}
         if outcome != "done":
             fields["reason"] = self.error.get("reason") or _describe(code).get("reason", f"exit code {code}")
