@@ -1,8 +1,9 @@
 """100 trivial jobs on this machine, two at a time, each with its log, its folder and its row in the store.
 
 samerun has no call for "many runs, so many at a time" yet (sweeps are an issue of their own), so the loop is here: two
-processes on one runs folder, as two `launch` would be, each driving its share to `verified`, one at a time. The job is /bin/true in one row (the backend's request names it in the place of
-Python: what samerun itself costs) and `python -c pass` in the other (what a payload must at least cost).
+processes on one runs folder, as two `launch` would be, each driving its share to `verified`, one at a time. The job is
+/bin/true in one row (the backend's request names it in the place of Python: what samerun itself costs) and `python -c
+pass` in the other (what a payload must at least cost).
 """
 
 from __future__ import annotations
