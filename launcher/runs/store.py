@@ -157,7 +157,8 @@ class Store:
                 db.executescript(f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; {_SCHEMA}")
                 with db:
                     bad += [f"{record.id}: {error}" for record in found if (error := _put(db, record))]
-                db.execute(f"PRAGMA user_version={INDEX_VERSION}")
+                # The mode is the file's own from here on: to change it later would need every other process to be away.
+                db.executescript(f"PRAGMA user_version={INDEX_VERSION}; PRAGMA journal_mode=WAL")
                 db.close()
                 for name in (f"{INDEX}-wal", f"{INDEX}-shm"):
                     (self.root / name).unlink(missing_ok=True)
@@ -237,7 +238,7 @@ class Store:
             self._close()
             db = sqlite3.connect(path, timeout=10, check_same_thread=False)
             try:
-                db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL")
+                db.execute("PRAGMA synchronous=NORMAL")
                 if db.execute("PRAGMA user_version").fetchone() != (INDEX_VERSION,):
                     raise sqlite3.DatabaseError("this index is of another version")
             except sqlite3.Error:
