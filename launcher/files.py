@@ -105,8 +105,8 @@ def is_held(path: Path) -> bool:
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
+    except OSError as error:
+        return _is_held(error)
     finally:
         os.close(fd)
     return False
@@ -119,9 +119,16 @@ def try_lock(path: Path) -> Iterator[bool]:
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
+        except OSError as error:
+            yield not _is_held(error)
             return
         yield True
     finally:
         os.close(fd)
+
+
+def _is_held(error: OSError) -> bool:
+    """True for a lock that someone has; a file system that knows no locks is an error, and no lock."""
+    if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+        return True
+    raise error

@@ -7,6 +7,7 @@ the training hold together and that the system takes back when both are gone: no
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import platform
 import select
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backends.local.box import asking, connect, lay_out, never_start, read, status_of, unless_gone
+from backends.local.box import asking, connect, elsewhere, lay_out, never_start, read, status_of, unless_gone
 from backends.local.processes import Starter, kill_session, leader_of, unpack
 from launcher.backend import Attempt, Feature, Handle, Lines, Need, Offer, RemoteFile, Request, Status
 from launcher.bundle.pack import WORKER
@@ -29,10 +30,11 @@ from launcher.errors import RemoteError
 from launcher.files import storage
 from launcher.finding import Finding, Severity
 from launcher.settings import Settings
-from launcher.variables import expand
+from launcher.variables import expand, references
 
 CANCEL_S = 30.0  # the supervisor gives the training 10 s to end, then kills it
 LOW_DISK_BYTES = 2 << 30
+CUDA_SIGNS = ("/dev/nvidia0", "/dev/nvidiactl", "/proc/driver/nvidia/version", "/dev/dxg")  # the last one is WSL2's
 FIRST_LOOK_S = 0.001
 LOOK_S = 0.05  # how often a stream without a bell is looked at
 
@@ -85,8 +87,11 @@ class LocalBackend:
         if device not in ("cpu", _auto()):
             # Ultralytics would train on the CPU and write the other device into args.yaml.
             message = f"resources.device is {device}, and this machine has none"
-            remedy = "set resources.device to auto or cpu, or choose another backend"
-            findings.append(Finding("local.no-device", Severity.ERROR, message, platform.platform(), remedy))
+            seen = {"cuda": f"none of {', '.join(CUDA_SIGNS)}", "mps": "mps is Apple silicon's"}.get(device, "")
+            if device == "cuda" and _hidden():
+                seen = f"CUDA_VISIBLE_DEVICES is {os.environ['CUDA_VISIBLE_DEVICES']!r}"
+            remedy = "set resources.device to auto or cpu"
+            findings.append(Finding("local.no-device", Severity.ERROR, message, seen, remedy))
         machine = f"{platform.node() or 'this machine'}, {os.cpu_count()} CPUs"
         disk = shutil.disk_usage(self._standing()).free
         return Offer(machine, device, need.max_hours, 0.0, _free_memory(), disk, tuple(findings))
@@ -94,22 +99,26 @@ class LocalBackend:
     def prepare(self, attempt: Attempt) -> LocalRequest:
         """The box and the command."""
         box = self._box(attempt.id)
-        device = _auto() if attempt.need.device == "auto" else attempt.need.device
-        described = {**attempt.describe, "device": device, "python": sys.executable}
+        # The files lie where they were hashed: nothing travelled. `auto` is the worker's to decide, which can ask torch.
+        here = {"device": attempt.need.device, "python": sys.executable, "verify_data": False}
+        described = {**attempt.describe, **here}
         if attempt.data is not None:
             described["data_root"] = str(attempt.data.root)
-        awake = ("/usr/bin/caffeinate", "-i") if sys.platform == "darwin" else ()
-        argv = (*awake, sys.executable, "-I", "-S", str(self._unpacked(attempt) / "__main__.py"), str(box))
+        argv = (sys.executable, "-I", "-S", str(self._unpacked(attempt) / "__main__.py"), str(box))
         return LocalRequest(attempt, box, argv, described)
 
     def submit(self, request: LocalRequest) -> Handle:
         """Lay the box out under a temporary name, rename it, start the supervisor (which starts once per box)."""
         values = {name: expand(text, os.environ) for name, text in request.attempt.variables.items()}
+        if host := elsewhere(request.box):
+            raise RemoteError(f"{request.attempt.id} was begun on {host}", remedy=f"`launch attach` on {host}")
         if not request.box.exists():
             with storage("laying out the attempt"):
                 lay_out(request.box, request.attempt.inputs, request.attempt_json)
         unpack(request.box / "in" / WORKER, self._unpacked(request.attempt))
-        self._starter.start(request.argv[:-1], request.box, {**os.environ, **values})
+        named = {name for text in request.attempt.variables.values() for name in references(text)}
+        secrets = json.dumps([os.environ[name] for name in sorted(named)])
+        self._starter.start(request.argv[:-1], request.box, {**os.environ, **values, "SAMERUN_SECRETS": secrets})
         return self._handle(request.attempt.id)
 
     def find(self, attempt: Attempt) -> Handle | None:
@@ -172,6 +181,8 @@ class LocalBackend:
         status = status_of(box)
         if status.state.ended or not box.exists():
             return status
+        if host := elsewhere(box):
+            raise RemoteError(f"{handle.attempt} runs on {host}", remedy=f"`launch cancel` it on {host}")
         (box / "state" / "cancel").touch()
         never_start(box)
         until = time.monotonic() + CANCEL_S
@@ -255,9 +266,14 @@ def _free_memory() -> int | None:
         return None
 
 
+def _hidden() -> bool:
+    """Whether CUDA is told to see no device."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1")
+
+
 def _auto() -> str:
-    """What `device: auto` is here, without importing torch: CUDA, else Apple's GPU, else the CPU."""
-    if Path("/dev/nvidia0").exists() or Path("/proc/driver/nvidia/version").exists():
+    """What `device: auto` will most likely be here: torch decides, in the worker; importing it takes too long."""
+    if not _hidden() and any(Path(sign).exists() for sign in CUDA_SIGNS):
         return "cuda"
     if sys.platform == "darwin" and platform.machine() == "arm64":
         return "mps"

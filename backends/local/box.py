@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import socket
 import threading
@@ -17,6 +18,7 @@ from launcher.errors import RemoteError
 from launcher.files import is_held, try_lock, write_atomic
 
 READ_BYTES = 1 << 20
+HOST = "state/host"
 OUTCOMES = {
     "done": State.SUCCEEDED,
     "failed": State.FAILED,
@@ -37,6 +39,7 @@ def lay_out(box: Path, inputs: Sequence[InputFile], attempt_json: Mapping[str, A
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file.source, target)
         write_atomic(part / "in" / "attempt.json", json.dumps(dict(attempt_json)).encode())
+        (part / HOST).write_text(platform.node(), encoding="utf-8")
         try:
             part.rename(box)
         except OSError:
@@ -52,9 +55,11 @@ def status_of(box: Path) -> Status:
     try:
         if not box.exists():
             return Status(State.LOST, "its folder is gone")
+        if (host := elsewhere(box)) and not (state / "exit.json").exists():
+            return Status(State.UNKNOWN, f"it runs on {host}, which shares this folder: ask there")
         if not (state / "started").exists():
             return Status(State.QUEUED)
-        if is_held(state / "lock"):
+        if not host and is_held(state / "lock"):
             return Status(State.RUNNING)
         ended = json.loads((state / "exit.json").read_bytes())
         return Status(OUTCOMES.get(ended["outcome"], State.UNKNOWN), ended.get("reason", ""), ended.get("exit_code"))
@@ -64,6 +69,18 @@ def status_of(box: Path) -> Status:
         return Status(State.LOST, "its supervisor is gone without a word (killed, or a restart)")
     except OSError as error:
         return Status(State.UNKNOWN, f"{box} cannot be looked at: {error.strerror}")
+
+
+def elsewhere(box: Path) -> str:
+    """The name of the other machine whose box this is, in a runs folder that several share; empty for our own.
+
+    Locks need not reach from one machine to another, and process numbers do not.
+    """
+    try:
+        host = (box / HOST).read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    return "" if host == platform.node() else host
 
 
 def never_start(box: Path) -> None:

@@ -18,6 +18,7 @@ from launcher.files import storage
 
 START_S = 20.0  # a supervisor takes 0.03 s to start; a machine that swaps, longer
 START_LOOK_S = 0.002
+CAFFEINATE = "/usr/bin/caffeinate"
 
 
 class Starter:
@@ -33,10 +34,10 @@ class Starter:
         """Run `argv` with the box as its last argument, and wait until it has taken the box.
 
         From the second one of this process on, a nursery forks it: a sweep of short runs need not start Python anew
-        for each. Not on macOS, where each supervisor has its own caffeinate. Raises SamerunError for a worker that
-        cannot start, RemoteError for one that did not and may when it is tried again.
+        for each. On macOS the machine is kept awake for as long as the supervisor lives. Raises SamerunError for a
+        worker that cannot start, RemoteError for one that did not and may when it is tried again.
         """
-        if self._started_one and sys.platform != "darwin":
+        if self._started_one:
             child = self._nursed((*argv, "nursery"), box, env)
         else:
             self._started_one = True
@@ -55,6 +56,8 @@ class Starter:
                 ended, status = os.waitpid(child, os.WNOHANG)
                 code = os.waitstatus_to_exitcode(status) if ended else 0  # 0: another supervisor has the box
             time.sleep(START_LOOK_S)
+        if sys.platform == "darwin":
+            self._children.add(_spawn((CAFFEINATE, "-i", "-w", str(leader_of(box))), os.environ, os.devnull))
 
     def reap(self) -> None:
         """Take note of children that have ended."""
@@ -128,5 +131,11 @@ def _spawn(argv: Sequence[str], env: Mapping[str, str], stdin: str | int) -> int
         actions[0] = (os.POSIX_SPAWN_DUP2, stdin, 0)
     try:
         return os.posix_spawn(argv[0], list(argv), env, file_actions=actions, setsid=True)
+    except NotImplementedError:  # a system whose posix_spawn makes no sessions
+        import subprocess
+
+        null = subprocess.DEVNULL
+        source = stdin if isinstance(stdin, int) else null
+        return subprocess.Popen(argv, env=env, stdin=source, stdout=null, stderr=null, start_new_session=True).pid
     except OSError as error:
         raise SamerunError(f"{argv[0]} cannot be started: {error.strerror}") from error

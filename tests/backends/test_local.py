@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import resource
 import signal
@@ -18,8 +19,9 @@ from typing import Any
 import pytest
 
 from backends.local import LocalBackend
-from launcher.backend import Backend, Handle, State
-from launcher.errors import SamerunError, StorageError
+from launcher.backend import Backend, Handle, Need, State
+from launcher.errors import RemoteError, SamerunError, StorageError
+from launcher.files import is_held
 from launcher.settings import Settings
 from launcher.testing import watched
 from launcher.testing.attempts import AttemptMaker
@@ -280,3 +282,44 @@ def killed_in(name: str, work: Callable[[], object], of: object = os) -> None:
         finally:
             os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+class TestSharedFolders:
+    """A runs folder on a network file system, seen from a machine that is not the attempt's own."""
+
+    def test_a_box_of_another_machine_is_unknown_and_left_alone(self, tmp_path: Path) -> None:
+        backend = LocalBackend(Settings(tmp_path / "runs", tmp_path / "cache"))
+        state = tmp_path / "runs" / ".local" / "tiny-abcdef-a1" / "state"
+        state.mkdir(parents=True)
+        (state / "host").write_text("another-machine")
+        (state / "started").write_text(str(os.getpid()))  # whoever has this number here must not be harmed
+        handle = Handle("local", "tiny-abcdef-a1")
+        status = backend.poll([handle])["tiny-abcdef-a1"]
+        assert status.state is State.UNKNOWN
+        assert "another-machine" in status.reason
+        with pytest.raises(RemoteError, match="another-machine"):
+            backend.cancel(handle)
+        assert backend.release(handle) != []
+        (state / "exit.json").write_text('{"outcome": "done"}')
+        assert backend.poll([handle])["tiny-abcdef-a1"].state is State.SUCCEEDED
+
+    def test_a_file_system_without_locks_is_no_running_worker(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def no_locks(*_: object) -> None:
+            raise OSError(errno.ENOSYS, "Function not implemented")
+
+        monkeypatch.setattr("fcntl.flock", no_locks)
+        with pytest.raises(OSError, match="not implemented"):
+            is_held(tmp_path / "lock")
+
+
+def test_cuda_that_is_hidden_is_not_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backends.local.CUDA_SIGNS", (str(tmp_path),))
+    backend = LocalBackend(Settings(tmp_path / "runs", tmp_path / "cache"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert backend.offer(Need()).device == "cuda"
+    assert not backend.offer(Need("cuda")).findings
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert backend.offer(Need()).device != "cuda"
+    assert "CUDA_VISIBLE_DEVICES" in backend.offer(Need("cuda")).findings[0].evidence
