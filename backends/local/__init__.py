@@ -99,7 +99,7 @@ class LocalBackend:
     def prepare(self, attempt: Attempt) -> LocalRequest:
         """The box and the command."""
         box = self._box(attempt.id)
-        # The files lie where they were hashed: nothing travelled. `auto` is the worker's to decide, which can ask torch.
+        # The files lie where they were hashed: nothing travelled. `auto` is for the worker to decide: it can ask torch.
         here = {"device": attempt.need.device, "python": sys.executable, "verify_data": False}
         described = {**attempt.describe, **here}
         if attempt.data is not None:
