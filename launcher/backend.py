@@ -110,9 +110,19 @@ class Attempt:
     """One submission of a run to one backend: all that a backend is told.
 
     `inputs` are the bundle's files and, for a resumed run, the checkpoint. `describe` becomes the box's
-    `in/attempt.json`, to which the backend adds `data_root`, the folder where the dataset lies on the machine.
-    `variables` maps names to texts in which `${env:NAME}` stands for a value of this machine's environment: a backend
-    hands values over at the last moment and writes them nowhere.
+    `in/attempt.json`, to which the backend adds what it alone knows:
+
+        data_root     the folder where the dataset lies on the machine
+        python        the program that runs the training (default: the one that runs the worker)
+        verify_data   False where the dataset has not travelled since it was hashed (default: each file is hashed)
+        check_pins    True where the backend installs versions: others than the run's end it (default: a warning)
+        max_hours     the longest session that the backend allows; the spec's own limit may be shorter
+
+    `variables` maps names to texts in which `${env:NAME}` stands for a value of this machine's environment. A backend
+    puts the texts, filled in, into the worker's environment at the last moment, with the values that went into them as
+    a JSON list in `SAMERUN_SECRETS`, which the worker strikes out of all that it writes. `previous` is the run's former
+    attempt while this backend still holds it, for a backend that can take its files from there: it is released once
+    this one is accepted.
     """
 
     id: str
@@ -123,6 +133,7 @@ class Attempt:
     data: DataSource | None
     describe: Mapping[str, Any]
     variables: Mapping[str, str] = field(default_factory=dict)
+    previous: Handle | None = None
 
 
 @dataclass(frozen=True)

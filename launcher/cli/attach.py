@@ -7,7 +7,8 @@ import argparse
 from launcher import registry
 from launcher.cli import out
 from launcher.cli.follow import exit_of, follow, summary
-from launcher.runs.store import Store
+from launcher.runs.release import left_over, tidy
+from launcher.runs.store import open_run
 from launcher.settings import Settings
 
 
@@ -18,11 +19,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="JSON lines on stdout, the result object last")
     parser.add_argument("--logs", action="store_true", help="print every line of the worker instead of the table")
     args = parser.parse_args(argv)
-    settings = Settings.load()
-    store = Store(settings.runs_dir)
-    record = store.read(store.resolve(args.run))
+    settings, store, record = open_run(Settings.load(), args.run)
     if record.state.ended:
+        record = tidy(settings, store, record)
         summary(record, store.folder(record.id))
+        for line in left_over(record):
+            out.say(f"  left over  {line}")
         if args.json:
             out.emit(out.result(record, store.folder(record.id)))
         return exit_of(record)

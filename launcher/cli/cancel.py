@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import time
 
 from launcher import registry
+from launcher.backend import Feature
 from launcher.cli import out
 from launcher.cli.follow import summary
-from launcher.errors import Exit
+from launcher.errors import Exit, RemoteError
 from launcher.runs.drive import Driver
 from launcher.runs.record import RunRecord
-from launcher.runs.store import Store
+from launcher.runs.release import left_over, tidy
+from launcher.runs.state import RunState
+from launcher.runs.store import Store, open_run
 from launcher.settings import Settings
 
 WAIT_S = 60.0  # for the launch that drives the run to collect what there is
@@ -23,33 +27,51 @@ def main(argv: list[str]) -> int:
     parser.add_argument("run", help="a run")
     parser.add_argument("--json", action="store_true", help="the result object on stdout")
     args = parser.parse_args(argv)
-    settings = Settings.load()
-    store = Store(settings.runs_dir)
-    record = store.read(store.resolve(args.run))
+    settings, store, record = open_run(Settings.load(), args.run)
     if record.state.ended:
+        record = tidy(settings, store, record)
         out.say(f"  {record.id} is {record.state} already")
     else:
         record = _cancel(settings, store, record)
+        if record.state is RunState.VERIFIED:
+            out.say(f"  {record.id} had already finished; collected")
+        elif not record.state.ended:
+            out.say(f"  {record.id}: whoever follows it has been told to end it, and has not done so yet")
         summary(record, store.folder(record.id))
+    for line in left_over(record):
+        out.say(f"  left over  {line}")
     if args.json:
         out.emit(out.result(record, store.folder(record.id)))
     return Exit.OK if record.state.ended else Exit.UNKNOWN
 
 
 def _cancel(settings: Settings, store: Store, record: RunRecord) -> RunRecord:
-    """Stop the attempt; then drive the run to its end here, or let the launch do so that drives it now."""
-    backend = registry.load(record.backend, settings)
-    handle = record.attempt.as_handle() if record.attempt else None
-    if handle is not None:
-        status = backend.cancel(handle)
-        out.say(f"  {handle.attempt} is {status.state}")
-    until = time.monotonic() + WAIT_S
-    while time.monotonic() < until:
+    """Write down that the run is to end; then end it here, or see to it that the launch does so that drives it now."""
+    store.wish_cancelled(record.id)
+    until, told = time.monotonic() + WAIT_S, False
+    while True:
         with store.driving(record.id) as free:
             record = store.read(record.id)
             if record.state.ended:
                 return record
             if free:
+                backend = registry.load(record.backend, settings)
                 return Driver(store, settings, backend, record).abandon()
+        if not told:
+            told = True
+            _stop_now(settings, record)
+        if time.monotonic() > until:
+            return record
         time.sleep(0.1)
-    return record
+
+
+def _stop_now(settings: Settings, record: RunRecord) -> None:
+    """Stop the attempt at once instead of waiting for whoever follows it, where that deletes nothing."""
+    last = record.attempt
+    handle = last.as_handle() if last is not None else None
+    if last is None or handle is None or (last.state is not None and last.state.ended):
+        return
+    backend = registry.load(last.backend, settings)
+    if Feature.CANCEL not in backend.lacks:
+        with contextlib.suppress(RemoteError):
+            out.say(f"  {handle.attempt} is {backend.cancel(handle).state}")

@@ -9,7 +9,8 @@ import sys
 from launcher import registry
 from launcher.errors import Exit, RemoteError
 from launcher.runs import events
-from launcher.runs.store import Store
+from launcher.runs.look import look
+from launcher.runs.store import Store, open_run
 from launcher.settings import Settings
 
 WAIT_S = 1.0
@@ -22,9 +23,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("-f", "--follow", action="store_true", help="go on until the run's attempt ends")
     parser.add_argument("--events", action="store_true", help="the events, as JSON lines, instead of the log")
     args = parser.parse_args(argv)
-    settings = Settings.load()
-    store = Store(settings.runs_dir)
-    run = store.resolve(args.run)
+    settings, store, record = open_run(Settings.load(), args.run)
+    run = look(settings, store, record).id
     held = events.position(store.folder(run))
     name, size = (events.EVENTS, held["events"]) if args.events else (events.LOG, held["log"])
     file = store.folder(run) / name

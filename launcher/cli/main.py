@@ -9,6 +9,12 @@ import sys
 
 from launcher import __version__
 
+TYPE_CHECKING = False  # `typing` takes longer to import than `--help` to answer
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+INTERRUPTED = 130  # launcher.errors.Exit, which is not imported for it
+
 COMMANDS = {
     "run": "train: plan, submit, follow, sync, verify (`launch SPEC` is short for it)",
     "plan": "what a run would do: findings, estimate; submits nothing",
@@ -24,7 +30,7 @@ COMMANDS = {
 }
 
 HELP = """\
-usage: launch SPEC [--backend NAME] [--set FIELD=VALUE]... [--detach] [--json]
+usage: launch SPEC [--backend NAME] [--set FIELD=VALUE]... [--new] [--detach] [--logs] [--dry-run] [--json]
        launch COMMAND [ARGUMENTS]
 
 One job spec, one Ultralytics YOLO training run, any machine; what comes back is verified.
@@ -72,7 +78,7 @@ def _dispatch(name: str, rest: list[str]) -> int:
     import importlib
 
     gc.disable()  # imports make no garbage, and collecting it took a seventh of their time; `follow` turns it on again
-    from launcher.errors import Exit, SamerunError
+    from launcher.errors import SamerunError
 
     module = importlib.import_module(f"launcher.cli.{name}")
     wants_json = "--json" in rest
@@ -82,14 +88,33 @@ def _dispatch(name: str, rest: list[str]) -> int:
         from launcher.cli.out import print_error
 
         return print_error(error, as_json=wants_json)
-    except KeyboardInterrupt:
-        print("\nlaunch: interrupted", file=sys.stderr)
-        return Exit.INTERRUPTED
-    except BrokenPipeError:
-        sys.stderr.close()  # whoever read our output has gone: nothing is left to say, and no one to say it to
-        return 0
 
 
 def entry() -> None:
-    """The console script."""
-    sys.exit(main(sys.argv[1:]))
+    """The console script. Interrupted at any time, or with no one left to read its output, it ends with 130."""
+    try:
+        try:
+            code: str | int | None = main(sys.argv[1:])
+        except SystemExit as ended:  # argparse, after --help or a mistake
+            code = ended.code
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+        _quietly(lambda: print("\nlaunch: interrupted", file=sys.stderr, flush=True))
+    except BrokenPipeError:
+        code = INTERRUPTED
+    for stream in (sys.stdout, sys.stderr):
+        _quietly(stream.flush, stream.fileno)
+    sys.exit(code)
+
+
+def _quietly(write: Callable[[], object], number: Callable[[], int] = lambda: 2) -> None:
+    """Write; where no one reads any more, send what is left, and what Python flushes at exit, nowhere."""
+    import os
+
+    try:
+        write()
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, number())
+        os.close(nowhere)

@@ -1,4 +1,4 @@
-"""How commands speak: words for humans on stderr, JSON lines on stdout, and nothing of one on the other."""
+"""How commands speak: JSON lines and what was asked for on stdout, every other word for humans on stderr."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from launcher.errors import ProblemsError, SamerunError
 
@@ -24,9 +24,9 @@ METRICS = {
 }
 
 
-def say(text: str = "") -> None:
-    """A line for a human."""
-    print(text, file=sys.stderr, flush=True)
+def say(text: str = "", to: TextIO | None = None) -> None:
+    """A line for a human: on stderr, unless it is what was asked for."""
+    print(text, file=to or sys.stderr, flush=True)
 
 
 def emit(value: Mapping[str, Any]) -> None:
@@ -34,9 +34,9 @@ def emit(value: Mapping[str, Any]) -> None:
     print(json.dumps(value, default=str), flush=True)
 
 
-def paint(text: str, code: str) -> str:
+def paint(text: str, code: str, to: TextIO | None = None) -> str:
     """Colour, where a human looks."""
-    return f"\033[{code}m{text}\033[0m" if sys.stderr.isatty() else text
+    return f"\033[{code}m{text}\033[0m" if (to or sys.stderr).isatty() else text
 
 
 def print_error(error: SamerunError, *, as_json: bool) -> int:
@@ -56,14 +56,14 @@ def print_error(error: SamerunError, *, as_json: bool) -> int:
     return int(error.exit_code)
 
 
-def print_findings(findings: Iterable[Finding]) -> None:
-    """Each finding: mark, code, message, and what to do."""
+def print_findings(findings: Iterable[Finding], *, full: bool = True, to: TextIO | None = None) -> None:
+    """Each finding: mark, code, message, and what to do; in full also what it rests on."""
     for finding in findings:
-        mark = paint(MARKS[finding.severity], COLOURS[finding.severity])
-        say(f"  {mark} {finding.code}: {finding.message}")
-        for name in ("evidence", "remedy", "source"):
+        mark = paint(MARKS[finding.severity], COLOURS[finding.severity], to)
+        say(f"  {mark} {finding.code}: {finding.message}", to)
+        for name in ("evidence", "remedy", "source") if full else ("remedy",):
             if text := getattr(finding, name):
-                say(paint(f"      {name}: {text}", "2"))
+                say(paint(f"      {name}: {text}", "2", to), to)
 
 
 def result(record: RunRecord, folder: Any) -> dict[str, Any]:
@@ -102,6 +102,35 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def about(low: float, high: float) -> str:
+    """A range of seconds as a human would say it: no digit that the range does not bear."""
+    if high < 1:
+        return "under 1 s"
+    (least, unit), (most, other) = _rounded(low), _rounded(high)
+    if (least, unit) == (most, other):
+        return f"about {least} {unit}"
+    return f"about {least}{'' if unit == other else f' {unit}'} to {most} {other}"
+
+
+def _rounded(seconds: float) -> tuple[str, str]:
+    """A number and its unit: seconds, in steps of 5 from 10 on; minutes; hours."""
+    if seconds < 57.5:
+        return str(max(1, round(seconds)) if seconds < 10 else 5 * round(seconds / 5)), "s"
+    if seconds < 3570:
+        return str(max(1, round(seconds / 60))), "min"
+    hours = seconds / 3600
+    return f"{hours:.0f}" if hours >= 10 else f"{hours:.1f}".removesuffix(".0"), "h"
+
+
+def short(text: str, limit: int = 100) -> str:
+    """The beginning of a long text, cut between words."""
+    if len(text) <= limit:
+        return text
+    kept = text[: limit - 1]
+    at = max(kept.rfind(", "), kept.rfind("; "))
+    return kept[: at if at > limit // 2 else kept.rfind(" ")].rstrip(" ,;:") + "…"
 
 
 def ago(when: float) -> str:

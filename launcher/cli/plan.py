@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from launcher import registry
 from launcher.cli import out
 from launcher.cli.planning import planned, show
@@ -15,7 +17,8 @@ from launcher.spec.load import load_spec
 
 def main(argv: list[str]) -> int:
     """Run the command."""
-    args = parser("launch plan").parse_args(argv)
+    more = "; `all` plans for each one that is installed"
+    args = parser("launch plan", __doc__, backend=more).parse_args(argv)
     settings = Settings.load()
     loaded = load_spec(args.spec, args.overrides)
     with bars() as progress:
@@ -32,6 +35,6 @@ def main(argv: list[str]) -> int:
         if args.json:
             out.emit({"backend": name, **plan.as_json()})
         else:
-            show(plan)
+            show(plan, full=True, to=sys.stdout)
         code = Exit.USAGE if plan.errors else code
     return code

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from launcher.backend import Backend, Need
 from launcher.cli import out
@@ -37,21 +37,43 @@ def planned(settings: Settings, loaded: LoadedSpec, backend: Backend[Any], data:
     return make_plan(loaded.spec, offer, facts, versions, Arguments(), history=history, findings=more, room=room)
 
 
-def show(plan: Plan) -> None:
-    """Print it: what, how, where, how long, and every finding."""
+def show(plan: Plan, *, full: bool = False, to: TextIO | None = None) -> None:
+    """Print it: what, how, where, how long, and the findings; only the errors where there are any.
+
+    In full with what each finding and estimate rests on, which `launch plan` is for.
+    """
+
+    def say(text: str) -> None:
+        out.say(text, to)
+
     rows = dict(plan.rows)
-    out.say(f"{out.paint(plan.name, '1')}  {rows['model']} on {rows['data']}")
+    say(f"{out.paint(plan.name, '1', to)}  {rows['model']} on {rows['data']}")
     if "images" in rows:
-        out.say(f"  images   {rows['images']}")
-    how = [f"{rows['epochs']} epochs", f"imgsz {rows['imgsz']}", f"batch {rows['batch']}", rows["optimizer"]]
-    out.say(f"  training {', '.join(how)}")
+        say(f"  images   {rows['images']}")
+    how = [_epochs(rows["epochs"]), f"imgsz {rows['imgsz']}", f"batch {rows['batch']}", rows["optimizer"]]
+    say(f"  training {', '.join(how)}")
     if others := [f"{name[6:]} {text}" for name, text in plan.rows if name.startswith("train.")]:
-        out.say(f"  set      {', '.join(others)}")
-    out.say(f"  machine  {rows['device']}")
-    takes = plan.estimate.total_seconds
-    text = f"{out.duration(takes.low)} to {out.duration(takes.high)} ({takes.basis})" if takes else "not known"
-    out.say(f"  takes    {text}")
+        say(f"  set      {', '.join(others)}")
+    say(f"  machine  {rows['device']}")
+    say(f"  takes    {_takes(plan, full=full)}")
     if plan.estimate.cost_dollars is not None and plan.estimate.cost_dollars.high > 0:
         cost = plan.estimate.cost_dollars
-        out.say(f"  costs    ${cost.low:.2f} to ${cost.high:.2f} ({cost.basis})")
-    out.print_findings(plan.findings)
+        say(f"  costs    ${cost.low:.2f} to ${cost.high:.2f} ({cost.basis if full else out.short(cost.basis)})")
+    out.print_findings(plan.errors or plan.findings, full=full, to=to)
+
+
+def _epochs(text: str) -> str:
+    """`1 epoch`, `100 epochs (the default)`."""
+    number, _, rest = text.partition(" ")
+    return f"{number} epoch{'s' * (number != '1')}{f' {rest}' if rest else ''}"
+
+
+def _takes(plan: Plan, *, full: bool) -> str:
+    total, start = plan.estimate.total_seconds, plan.estimate.start_up_seconds
+    if total is None:
+        return "not known"
+    text = out.about(total.low, total.high)
+    if start is not None:
+        here = out.about(start.low, start.high).removeprefix("about ")
+        text += f", plus the start-up of PyTorch and Ultralytics, {here} here"
+    return f"{text} ({total.basis if full else out.short(total.basis)})"

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import time
 
 from launcher.cli import out
-from launcher.errors import Exit
+from launcher.errors import Exit, IntegrityError
+from launcher.runs.look import look
 from launcher.runs.state import RunState
 from launcher.runs.store import Row, Store
 from launcher.settings import Settings
 
 SHOWN = 20
+LOOK_S = 10.0  # for all the runs shown
 
 
 def main(argv: list[str]) -> int:
@@ -20,13 +24,15 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--rebuild", action="store_true", help="make the index anew from the run folders first")
     parser.add_argument("--json", action="store_true", help="one JSON line a run on stdout")
     args = parser.parse_args(argv)
-    store = Store(Settings.load().runs_dir)
+    settings = Settings.load()
+    store = Store(settings.runs_dir)
     if args.rebuild:
         count, bad = store.rebuild()
         out.say(f"  index rebuilt from {count} run folders")
         for message in bad:
             out.say(f"  {out.paint('!', '33')} {message}")
-    rows = store.rows(None if args.all else SHOWN)
+    shown = None if args.all else SHOWN
+    rows = _looked_at(settings, store, store.rows(shown), shown)
     if args.json:
         for row in rows:
             out.emit(row._asdict())
@@ -38,7 +44,23 @@ def main(argv: list[str]) -> int:
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     for line in lines:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    for row in rows:
+        if row.state == RunState.COLLECTING and row.reason:
+            out.say(f"  {out.paint('!', '33')} {row.id}: {row.reason}")
     return Exit.OK
+
+
+def _looked_at(settings: Settings, store: Store, rows: list[Row], shown: int | None) -> list[Row]:
+    """The rows after a look at each unfinished run that nobody follows; after LOOK_S the others stay as they are."""
+    unfinished = [row.id for row in rows if not RunState(row.state).ended]
+    if not unfinished:
+        return rows
+    until = time.monotonic() + LOOK_S
+    for run in unfinished:
+        if time.monotonic() < until:
+            with contextlib.suppress(IntegrityError):
+                look(settings, store, store.read(run))
+    return store.rows(shown)
 
 
 def _cells(row: Row) -> tuple[str, ...]:

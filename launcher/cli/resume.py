@@ -9,8 +9,9 @@ from launcher.cli import out
 from launcher.cli.follow import follow
 from launcher.errors import NotFoundError
 from launcher.runs import attempts
+from launcher.runs.release import tidy
 from launcher.runs.state import RunState
-from launcher.runs.store import Store
+from launcher.runs.store import open_run
 from launcher.settings import Settings
 
 
@@ -22,11 +23,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="JSON lines on stdout, the result object last")
     parser.add_argument("--detach", action="store_true", help="return as soon as the backend has accepted the run")
     args = parser.parse_args(argv)
-    settings = Settings.load()
-    store = Store(settings.runs_dir)
-    record = store.read(store.resolve(args.run))
+    settings, store, record = open_run(Settings.load(), args.run)
     if record.state is RunState.VERIFIED:
         raise NotFoundError(f"{record.id} is verified: there is nothing to go on with")
+    record = tidy(settings, store, record)  # what had not come back is asked for again
     name = args.backend or record.backend
     if not record.state.ended and name != record.backend:
         remedy = f"`launch cancel {record.id}` first"

@@ -14,16 +14,17 @@ from launcher.cli.planning import planned, show
 from launcher.cli.progress import bars
 from launcher.errors import Exit
 from launcher.runs import create
+from launcher.runs.state import RunState
 from launcher.runs.store import Store
 from launcher.settings import Settings
 from launcher.spec.load import LoadedSpec, load_spec
 
 
-def parser(command: str = "launch") -> argparse.ArgumentParser:
-    """The arguments that `run` and `plan` share."""
-    made = argparse.ArgumentParser(prog=command, description=__doc__)
+def parser(command: str = "launch", about: str | None = __doc__, *, backend: str = "") -> argparse.ArgumentParser:
+    """The arguments that `run` and `plan` share; `backend` is what there is more to say of that one."""
+    made = argparse.ArgumentParser(prog=command, description=about)
     made.add_argument("spec", type=Path, help="the job spec, a YAML file")
-    made.add_argument("--backend", default="local", help="where to run (default: local, this machine)")
+    made.add_argument("--backend", default="local", help=f"where to run (default: local, this machine){backend}")
     made.add_argument(
         "--set",
         action="append",
@@ -69,12 +70,28 @@ def main(argv: list[str]) -> int:
             record = going[-1]
             out.say(f"  run      {record.id} of this very spec is {record.state}: going on (--new starts another)")
         else:
+            if not args.new:  # who writes that knows
+                _say_earlier(store, create.key_of(bundle, backend.name))
             findings = [finding.as_json() for finding in plan.findings]
             about: dict[str, Any] = {"machine": plan.offer.machine, "findings": findings}
             record = create.new_run(settings, store, loaded, data, bundle, backend.name, **about)
     if settings.payload is not None:
         out.say(f"  payload  {settings.payload} runs in the place of the training: this run trains nothing")
     return follow(store, settings, backend, record, as_json=args.json, logs=args.logs, detach=args.detach)
+
+
+def _say_earlier(store: Store, key: str) -> None:
+    """That this spec has been run before, where it has: another run starts from zero."""
+    row = next((row for row in store.rows() if row.key == key and RunState(row.state).ended), None)
+    if row is None:
+        return
+    if row.state == RunState.VERIFIED:
+        out.say(f"  earlier  run {row.id} of this very spec is verified already; this starts another")
+        return
+    ended = "failed" if row.state == RunState.FAILED else f"was {row.state}"
+    when = f" after epoch {row.epoch}" if row.epoch else " before its first epoch was over"
+    on = f"`launch resume {row.id}` goes on with it"
+    out.say(f"  earlier  run {row.id} of this very spec {ended}{when}; this starts another ({on})")
 
 
 def dry_run(
@@ -93,5 +110,5 @@ def dry_run(
     if as_json:
         out.emit(request.show())
     else:
-        out.say(json.dumps(request.show(), indent=2, default=str))
+        print(json.dumps(request.show(), indent=2, default=str))
     return Exit.OK

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from launcher.cli import out
 from launcher.errors import Exit
 from launcher.files import storage, write_atomic
-from launcher.runs.record import RunRecord
-from launcher.runs.store import Store
+from launcher.runs.look import look
+from launcher.runs.record import AttemptRecord, RunRecord
+from launcher.runs.store import open_run
 from launcher.settings import Settings
 
 
@@ -20,8 +23,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="the whole record as one JSON line on stdout")
     parser.add_argument("--svg", type=Path, help="draw the run's epochs as the live table, into this file")
     args = parser.parse_args(argv)
-    store = Store(Settings.load().runs_dir)
-    record = store.read(store.resolve(args.run))
+    settings, store, record = open_run(Settings.load(), args.run)
+    record = look(settings, store, record)
     if args.svg is not None:
         _draw(record, store.folder(record.id), args.svg)
         return Exit.OK
@@ -55,7 +58,8 @@ def _draw(record: RunRecord, folder: Path, to: Path) -> None:
 
 
 def _rows(record: RunRecord, folder: str) -> list[tuple[str, str]]:
-    rows = [("run", record.id), ("state", f"{record.state}{f': {record.reason}' if record.reason else ''}")]
+    reason = record.reason if record.reason != record.state else ""
+    rows = [("run", record.id), ("state", f"{record.state}{f': {reason}' if reason else ''}")]
     rows += [("folder", folder), ("started", out.ago(record.created)), ("bundle", record.bundle)]
     if record.data:
         rows.append(("data", f"{record.data['root']}, fingerprint {str(record.data['fingerprint'])[:12]}"))
@@ -67,18 +71,10 @@ def _rows(record: RunRecord, folder: str) -> list[tuple[str, str]]:
         if record.metrics.get(key) is not None
     ]
     for attempt in record.attempts:
-        more = [str(attempt.state or "journalled"), attempt.backend]
-        more += [f"resumed after epoch {attempt.resumed_epoch}"] if attempt.resumed_epoch else []
-        more += [attempt.reason] if attempt.reason else []
-        rows.append(("attempt", f"{attempt.id}  {', '.join(more)}"))
-        started = attempt.started or {}
-        if started:
-            versions = ", ".join(f"{name} {version}" for name, version in (started.get("versions") or {}).items())
-            names = ("device", "device_name", "amp", "batch", "accumulate", "workers", "threads", "optimizer", "lr0")
-            rows.append(("  ran as", ", ".join(f"{name} {started.get(name)}" for name in names)))
-            rows.append(("  with", versions))
+        rows += _attempt(attempt)
     if record.checked:
-        rows.append(("checked", ", ".join(f"{name} {value}" for name, value in record.checked.items())))
+        rows += _checked(record.checked)
+    rows += _results(Path(folder) / "train")
     rows += [
         ("finding", f"{finding['severity']} {finding['code']}: {finding['message']}") for finding in record.findings
     ]
@@ -87,3 +83,42 @@ def _rows(record: RunRecord, folder: str) -> list[tuple[str, str]]:
     if record.notes:
         rows.append(("notes", record.notes))
     return rows
+
+
+def _attempt(attempt: AttemptRecord) -> list[tuple[str, str]]:
+    """What became of it, and what it really ran as."""
+    state = str(attempt.state or "journalled")
+    more = [state, attempt.backend]
+    more += [f"resumed after epoch {attempt.resumed_epoch}"] if attempt.resumed_epoch else []
+    more += [attempt.reason] if attempt.reason and attempt.reason != state else []
+    rows = [("attempt", f"{attempt.id}  {', '.join(more)}")]
+    started = attempt.started or {}
+    names = ("device", "device_name", "amp", "batch", "accumulate", "workers", "threads", "optimizer", "lr0")
+    if known := [f"{name} {started[name]}" for name in names if started.get(name) is not None]:
+        rows.append(("  ran as", ", ".join(known)))
+    if versions := started.get("versions"):
+        rows.append(("  with", ", ".join(f"{name} {version}" for name, version in versions.items())))
+    return rows
+
+
+def _checked(checked: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What came back and was held against its digests, and what was not."""
+    rows = []
+    if checked.get("files"):
+        what = [f"{checked['files']} file{'s' * (checked['files'] != 1)}", out.size(checked.get("bytes") or 0)]
+        if manifest := checked.get("manifest"):
+            digest = isinstance(manifest, str) and len(manifest) > 12
+            what.append(f"manifest {f'{manifest[:6]}…' if digest else manifest}")
+        rows.append(("checked", ", ".join(what) + ("" if checked.get("complete", True) else "; not complete")))
+    if trouble := checked.get("trouble"):
+        rows.append(("trouble", str(trouble)))
+    if left := checked.get("left_over"):
+        rows.append(("left over", "; ".join(map(str, left))))
+    return rows
+
+
+def _results(train: Path) -> list[tuple[str, str]]:
+    """Where the best weights lie, and the pictures that Ultralytics drew."""
+    best = train / "weights" / "best.pt"
+    rows = [("weights", str(best))] if best.is_file() else []
+    return [*rows, *([("pictures", str(train))] if any(train.glob("*.[jp][pn]g")) else [])]

@@ -95,7 +95,7 @@ def examine(dataset: Dataset, cache_file: Path | None = None, progress: Progress
         problems += _problems(notes[file.path], where, file.kind, len(dataset.names))
     facts, empty = _facts(dataset, notes, done.fingerprint.bytes)
     problems += empty
-    findings = [*dataset.findings, *_findings(dataset, notes)]
+    findings = [*dataset.findings, *_findings(dataset, notes), *_same_images(dataset, done.fingerprint)]
     copies = tuple(sorted(path for path, note in notes.items() if note.get("rewritten")))
     return Examination(done.fingerprint, facts, tuple(more(problems)), tuple(findings), copies)
 
@@ -317,4 +317,24 @@ def _findings(dataset: Dataset, notes: dict[str, dict[str, Any]]) -> list[Findin
         if paths:
             evidence = ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
             found.append(Finding(code, Severity.WARNING, f"{len(paths)} {message}", evidence, remedy, SOURCE))
+    return found
+
+
+def _same_images(dataset: Dataset, mark: Fingerprint) -> list[Finding]:
+    """Images whose bytes are in `train` and, under another name, in a split to judge on."""
+    digests = {file.path: file.sha256 for file in mark.files if file.kind == "image"}
+    trained = {digests[item.image]: item.image for item in reversed(dataset.splits["train"])}
+    paths = {item.image for item in dataset.splits["train"]}  # the same path twice is data-split-overlap
+    found = []
+    for split in ("val", "test"):
+        images = dict.fromkeys(item.image for item in dataset.splits.get(split, ()) if item.image not in paths)
+        same = [(image, twin) for image in images if (twin := trained.get(digests[image])) is not None]
+        if same:
+            number = f"{len(same)} of {len(images)} images in `{split}`"
+            verb = "have the bytes of ones" if len(same) > 1 else "has the bytes of one"
+            message = f"{number} {verb} in `train`: the scores will be too good"
+            evidence = ", ".join(f"{image} is {twin}" for image, twin in same[:2])
+            evidence += f", and {len(same) - 2} more" if len(same) > 2 else ""
+            code, remedy = "data-split-same-image", "keep each picture in one split; split by video"
+            found.append(Finding(code, Severity.WARNING, message, evidence, remedy, SOURCE))
     return found

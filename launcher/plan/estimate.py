@@ -38,6 +38,8 @@ class Past:
     val_images: int = 0
     run: str = ""
     memory_gb: float | None = None
+    start_up_seconds: float | None = None
+    """Of its run: from the worker's start to that of the training."""
 
 
 MEASURED_ON = "2 shared AMD cores, 1 torch thread"
@@ -86,6 +88,8 @@ class Estimate:
     """Of the device; on a CPU of the training process."""
     weights_bytes: Range | None
     """Checkpoints that come back in the end."""
+    start_up_seconds: Range | None
+    """Before the first epoch, on this machine: it is not in the total."""
     scratch_bytes: Range | None
     """Checkpoints and cached images on the machine while it trains."""
 
@@ -110,7 +114,15 @@ def of(case: Case, history: Sequence[Past]) -> Estimate:
     if total is not None and price is not None:
         rate = price / HOUR_S
         cost = total.times(rate, rate, f"${price:g} an hour for the time above; storage and transfers not counted")
-    return Estimate(epoch, total, cost, _memory(case, history), _weights(case), _scratch(case))
+    return Estimate(
+        epoch_seconds=epoch,
+        total_seconds=total,
+        cost_dollars=cost,
+        memory_gb=_memory(case, history),
+        weights_bytes=_weights(case),
+        start_up_seconds=_start_up(case, history),
+        scratch_bytes=_scratch(case),
+    )
 
 
 def _stem(model: str) -> str:
@@ -182,8 +194,20 @@ def _total(case: Case, epoch: Range | None) -> Range | None:
         return None
     patience = int(case.value("patience"))
     least = min(case.epochs, patience + 1) if patience and case.value("val") else case.epochs
-    epochs = f"{case.epochs} epochs" if least == case.epochs else f"{least} (early stop) to {case.epochs} epochs"
+    epochs = f"{case.epochs} epoch{'s' * (case.epochs != 1)}"
+    if least != case.epochs:
+        epochs = f"{least} (early stop) to {epochs}"
     return epoch.times(least, case.epochs, f"{epochs}, training and validation only; {epoch.basis}")
+
+
+def _start_up(case: Case, history: Sequence[Past]) -> Range | None:
+    """What past runs on this machine needed before their training began; None where none was recorded."""
+    here = [one for one in history if (one.machine, one.device) == (case.offer.machine, case.device)]
+    runs = {one.run: one.start_up_seconds for one in here if one.start_up_seconds is not None}
+    if not runs:
+        return None
+    basis = f"{len(runs)} run{'s' * (len(runs) != 1)} on this machine, from the worker's start to the training's"
+    return Range(min(runs.values()), max(runs.values()), basis)
 
 
 def _memory(case: Case, history: Sequence[Past]) -> Range | None:

@@ -23,6 +23,9 @@ FIXED_BY_WORKER = (
     "MPLCONFIGDIR",
     "XDG_CACHE_HOME",
     "TORCH_HOME",
+    "CUDA_CACHE_PATH",
+    "TRITON_CACHE_DIR",
+    "TORCHINDUCTOR_CACHE_DIR",
     "TMPDIR",
     "ULTRALYTICS_API_KEY",
 )
@@ -99,7 +102,7 @@ def needs_network(case: Case) -> Said | None:
     return Said(
         f"the machine must reach github.com: Ultralytics downloads {file} there, and no digest says what it gets",
         f"model {model} is a name, no file here; YOLO_OFFLINE does not stop this download",
-        f"download it once, then --set model=/path/to/{file}: it travels with the run",
+        f"download it once, put it beside the spec and write `model: ./{file}`: it travels with the run",
     )
 
 

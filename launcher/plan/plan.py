@@ -76,7 +76,10 @@ def _rows(case: Case) -> list[tuple[str, str]]:
     rows = [("name", spec.name), ("model", spec.model), ("data", data)]
     if case.facts is not None:
         counts = f"{count(case.train_images or 0)} to train on, {count(case.val_images or 0)} to validate on"
-        rows.append(("images", f"{counts}, {case.facts.classes} class{'es' * (case.facts.classes != 1)}"))
+        classes, boxes, without = case.facts.classes, case.facts.boxes, case.facts.background
+        counts += f", {classes} class{'es' * (classes != 1)}, {count(boxes)} box{'es' * (boxes != 1)}"
+        counts += f", {count(without)} image{'s' * (without != 1)} without" if without else ""
+        rows.append(("images", counts))
     rows.extend((name, case.said(name).removeprefix(f"{name} ")) for name in ("epochs", "imgsz"))
     batch = "chosen by AutoBatch" if case.batch is None else str(case.batch)
     rows.append(("batch", batch))

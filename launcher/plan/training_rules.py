@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import re
+
 from launcher.finding import Severity
 from launcher.plan.case import AUTO_STEPS, MUSGD_LR, Case, count, size
 from launcher.plan.rule import CODE, ISSUES, PULLS, Rule, Said
@@ -11,6 +14,8 @@ MIXING = ("mosaic", "mixup", "cutmix", "copy_paste")
 BOX_LOWEST = 1.0  # the least gain that Ultralytics' own tuner tries (engine/tuner.py: 1.0 to 20.0)
 BOX_YOLOV5 = 0.05  # hyp.scratch-low.yaml of YOLOv5, which says so for the same loss on another scale
 IGNORED_BY_AUTO = ("lr0", "momentum", "warmup_bias_lr")
+STRIDE, STRIDE_P6 = 32, 64  # of the detection models; the greatest of those with a P6 head
+_P6 = re.compile(r"-p6(-|\Z)|yolov[58][nsmlx]6u?\Z")
 CACHE_MARGIN = {"ram": 2.0, "disk": 1.1}  # free space that Ultralytics asks for, times the images: data/base.py
 
 
@@ -200,6 +205,21 @@ def not_deterministic(case: Case) -> Said | None:
     )
 
 
+def imgsz_rounded(case: Case) -> Said | None:
+    """An image size that the model's stride does not divide."""
+    stem = case.spec.model.rsplit("/", 1)[-1].rsplit(".", 1)[0]
+    stride = STRIDE_P6 if _P6.search(stem) else STRIDE
+    imgsz = int(case.value("imgsz"))
+    taken = math.ceil(imgsz / stride) * stride
+    if imgsz == taken:
+        return None
+    return Said(
+        f"imgsz {imgsz} is no multiple of {stride}: Ultralytics trains with {taken}",
+        f"{case.said('imgsz')}; it is rounded up to the model's greatest stride, and one line of log says so",
+        f"--set train.imgsz={taken} says what will be trained",
+    )
+
+
 _TRAINER = CODE + "engine/trainer.py, "
 RULES = (
     Rule("train.close-mosaic-covers-run", Severity.WARNING, PULLS + "26226", close_mosaic_covers_run),
@@ -217,6 +237,7 @@ RULES = (
     Rule("train.cache-ram-does-not-fit", Severity.WARNING, CODE + "data/base.py, check_cache_ram", cache_ram_fits),
     Rule("train.cache-disk", Severity.INFO, ISSUES + "6553", cache_disk),
     Rule("train.cache-disk-does-not-fit", Severity.WARNING, ISSUES + "6553", cache_disk_fits),
+    Rule("train.imgsz-rounded", Severity.WARNING, CODE + "utils/checks.py, check_imgsz", imgsz_rounded),
     Rule("train.val-off", Severity.WARNING, _TRAINER + "_do_train and save_model", val_off),
     Rule("train.time-replans", Severity.WARNING, _TRAINER + "_do_train", time_replans),
     Rule("train.not-deterministic", Severity.WARNING, CODE + "utils/torch_utils.py, init_seeds", not_deterministic),

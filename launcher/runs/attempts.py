@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
-from launcher.backend import Attempt, DataSource, InputFile, Need
+from launcher.backend import Attempt, DataSource, Handle, InputFile, Need
 from launcher.bundle.pack import unpack
-from launcher.errors import IntegrityError
-from launcher.files import sha256_file
+from launcher.errors import IntegrityError, SpecError
+from launcher.files import sha256_file, storage
 from launcher.runs.record import AttemptRecord, RunRecord
 from launcher.runs.store import Store
 from launcher.settings import Settings
 from launcher.sync import manifest as manifests
 from launcher.sync.install import settle
-from launcher.variables import references
-
-CHECKPOINT = ("train/weights/last.pt", "train/weights/best.pt", "train/results.csv")
+from launcher.variables import not_set, references
 
 
 def build(settings: Settings, store: Store, record: RunRecord, attempt: AttemptRecord) -> Attempt:
@@ -40,7 +39,23 @@ def build(settings: Settings, store: Store, record: RunRecord, attempt: AttemptR
     }
     need = Need(str(resources.get("device", "auto")), resources.get("max_hours"), resources.get("options", {}))
     inputs = (*bundle.files, *carried)
-    return Attempt(attempt.id, record.id, attempt.number, need, inputs, source, describe, dict(record.variables))
+    variables, previous = dict(record.variables), _previous(record, attempt)
+    return Attempt(attempt.id, record.id, attempt.number, need, inputs, source, describe, variables, previous)
+
+
+def _previous(record: RunRecord, attempt: AttemptRecord) -> Handle | None:
+    """The newest attempt before this one that its backend still holds."""
+    for former in reversed(record.attempts[: attempt.number - 1]):
+        if former.handle is not None and not former.released and former.backend == attempt.backend:
+            return former.as_handle()
+    return None
+
+
+def check_variables(record: RunRecord) -> None:
+    """Raise SpecError when a variable that the run refers to is not set here: no machine is asked then."""
+    names = {name: None for text in record.variables.values() for name in references(text)}
+    if unset := [name for name in names if name not in os.environ]:
+        raise SpecError([not_set(name) for name in unset])
 
 
 def checkpoint_epoch(folder: Path) -> int | None:
@@ -49,13 +64,21 @@ def checkpoint_epoch(folder: Path) -> int | None:
     return manifest.epoch if manifest is not None and not manifest.complete else None
 
 
+def set_aside_finished(folder: Path) -> None:
+    """Before a run is started over: a finished training's manifest is no checkpoint, and would hold up new ones."""
+    manifest = _manifest(folder)
+    if manifest is not None and manifest.complete:
+        with storage("setting the former manifest aside"):
+            (folder / manifests.NAME).replace(folder / f".former-{manifests.NAME}")
+
+
 def _resume(folder: Path) -> tuple[dict[str, Any] | None, list[InputFile]]:
     """The checkpoint that came back last, its digests looked up again. Raises IntegrityError."""
     manifest = _manifest(folder)
     if manifest is None or manifest.complete or manifest.epoch is None:
         return None, []
     files, carried = [], []
-    for path in CHECKPOINT:
+    for path in manifests.CHECKPOINT:
         entry = manifest.entry(path)
         if entry is None:
             continue

@@ -16,7 +16,7 @@ from launcher.errors import IntegrityError, RemoteError
 from launcher.files import sha256_file, storage
 from launcher.runs import events
 from launcher.sync import manifest as manifests
-from launcher.sync.install import TRIES, Synced, install, settle
+from launcher.sync.install import TRIES, Synced, install
 
 RESULTS = "train/results.csv"
 REQUIRED = ("train/args.yaml", RESULTS, "train/weights/best.pt", "train/weights/last.pt")
@@ -34,6 +34,8 @@ class Collected:
     synced: Synced | None = None
     kept_there: bool = False
     """The machine has something that did not come back as it was written: releasing it would lose that."""
+    safe: bool = True
+    """The checkpoint that is here is the newest there is: going on from it loses no epoch."""
 
     def as_json(self) -> dict[str, Any]:
         """For the record: what was checked."""
@@ -45,27 +47,23 @@ class Collected:
 
 
 def collect(backend: Backend[Any], handle: Handle, folder: Path) -> Collected:
-    """Bring what the newest manifest lists. Raises RemoteError when the backend cannot be asked, StorageError.
-
-    A checkpoint is never replaced by an older one, or by none: of an attempt that died before its first epoch only
-    what the run does not have yet is brought.
-    """
+    """Bring what the newest manifest lists. Raises RemoteError when the backend cannot be asked, StorageError."""
     try:
         raw = _manifest(backend, handle, folder)
         if raw is None:
             return Collected("the worker left no manifest")
         manifest = manifests.parse(raw)
     except IntegrityError as error:
-        return Collected(error.message, kept_there=True)
-    beside = not manifest.complete and (manifest.epoch or 0) < _epoch_here(folder)
-    synced = install(lambda paths, to: backend.fetch(handle, paths, to), manifest, raw, folder, beside=beside)
+        return Collected(error.message, kept_there=True, safe=False)
+    synced = install(lambda paths, to: backend.fetch(handle, paths, to), manifest, raw, folder)
     trouble = ""
     if synced.wrong:
         first = "; ".join(f"{path}: {why}" for path, why in sorted(synced.wrong.items())[:5])
         trouble = f"{len(synced.wrong)} of {len(manifest.files)} files did not come back as they were written ({first})"
     digest = hashlib.sha256(raw).hexdigest()
     size = sum(entry.size for entry in manifest.files)
-    return Collected(trouble, manifest.complete, digest, len(manifest.files), size, synced, kept_there=bool(trouble))
+    kept, safe = bool(trouble), synced.checkpoint
+    return Collected(trouble, manifest.complete, digest, len(manifest.files), size, synced, kept_there=kept, safe=safe)
 
 
 def _manifest(backend: Backend[Any], handle: Handle, folder: Path) -> bytes | None:
@@ -116,16 +114,6 @@ def _named(folder: Path, attempt: str) -> str | None:
             digest = event.fields.get("manifest")
             return digest if isinstance(digest, str) else None
     return None
-
-
-def _epoch_here(folder: Path) -> int:
-    """The epoch of the checkpoint that the run's folder holds; 0 when it holds none."""
-    settle(folder)
-    try:
-        held = manifests.parse((folder / manifests.NAME).read_bytes())
-    except (FileNotFoundError, IntegrityError):
-        return 0
-    return 0 if held.complete else held.epoch or 0
 
 
 def missing(folder: Path, attempt: str, *, payload: str | None) -> str:

@@ -68,13 +68,13 @@ def pack_bundle(settings: Settings, loaded: LoadedSpec, data: Data) -> Bundle:
     job: dict[str, Any] = {
         "version": 1,
         "name": spec.name,
-        "model": spec.model,
+        "model": expand(spec.model, os.environ),
         "train": dict(spec.train),
         "restarts": spec.resume.restarts,
         "max_hours": spec.resources.max_hours,
         "pins": pins(settings, spec),
     }
-    model = Path(expand(spec.model, os.environ))
+    model = Path(job["model"])
     if model.is_absolute() and model.is_file():
         job["model_file"] = f"model/{model.name}"
         carried[job["model_file"]] = model

@@ -23,7 +23,11 @@ _ENCODE = json.JSONEncoder(default=dict).encode
 
 @dataclass(frozen=True)
 class AttemptRecord:
-    """One submission. `handle` is None until the backend's answer is known; times are Unix seconds."""
+    """One submission. `handle` is None until the backend's answer is known; times are Unix seconds.
+
+    `kept`: what did not come back whole, so that releasing the attempt would lose it; `released`: nothing of it is left
+    on the machine, as the backend said.
+    """
 
     id: str
     number: int
@@ -36,6 +40,8 @@ class AttemptRecord:
     ended: float | None = None
     resumed_epoch: int | None = None
     started: Mapping[str, Any] | None = None
+    kept: str = ""
+    released: bool = False
 
     def as_handle(self) -> Handle | None:
         """The backend's handle, if it is known."""

@@ -15,19 +15,25 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.errors import IntegrityError, NotFoundError
-from launcher.files import is_held, lock, storage, try_lock
+from launcher.errors import IntegrityError, NotFoundError, StorageError
+from launcher.files import is_held, lock, storage, try_lock, write_atomic
 from launcher.runs import record as records
 from launcher.runs.record import RunRecord
 from launcher.runs.state import RunState
+from launcher.settings import Settings
 
 INDEX = "index.sqlite"
 INDEX_VERSION = 1  # an index of another version, or one that was not finished, is made anew
 LOCK = ".lock"
+LOOKING = ".looking"
+CANCEL = ".cancel"
+"""Lies in a run's folder from `launch cancel` on, until the run is resumed: nothing of it is submitted any more."""
 ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # nothing that reads like something else
+LOOK_AGAIN_S = 0.05
 SUFFIX = 6  # 30^6 names a run name: ids are also checked against the folder
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
@@ -100,7 +106,7 @@ class Store:
         except sqlite3.OperationalError:
             return  # locked or not writable: the mark stays
         except sqlite3.DatabaseError:
-            with contextlib.suppress(sqlite3.Error):
+            with contextlib.suppress(sqlite3.Error, StorageError):
                 self.rebuild()
 
     def read(self, run: str) -> RunRecord:
@@ -125,7 +131,8 @@ class Store:
             return found[0]
         if found:
             raise NotFoundError(f"{text!r} fits {len(found)} runs: {', '.join(sorted(found)[:5])}")
-        raise NotFoundError(f"there is no run {text!r} in {self.root}", remedy="`launch ps --all` lists them")
+        where = f"runs are looked for in {self.root}; set SAMERUN_RUNS_DIR if they are elsewhere"
+        raise NotFoundError(f"there is no run {text!r}", remedy=f"{where}. `launch ps --all` lists those here")
 
     def rows(self, limit: int | None = None) -> list[Row]:
         """Runs, newest first. An index that is missing or damaged is rebuilt first."""
@@ -146,7 +153,7 @@ class Store:
     def rebuild(self) -> tuple[int, list[str]]:
         """Make the index anew from the run folders; returns how many were read, and which could not be."""
         self._close()
-        with storage("rebuilding the run index"):
+        with storage("rebuilding the run index"), _writable(self.root / INDEX):
             self.root.mkdir(parents=True, exist_ok=True)
             with lock(self.root / ".rebuilding"):
                 begun = time.time()
@@ -185,7 +192,33 @@ class Store:
         with contextlib.ExitStack() as held:
             with storage("locking the run"):
                 free = held.enter_context(try_lock(self.folder(run) / LOCK))
+                while not free and is_held(self.folder(run) / LOOKING):  # it soon lets go
+                    time.sleep(LOOK_AGAIN_S)
+                    free = held.enter_context(try_lock(self.folder(run) / LOCK))
             yield free
+
+    @contextmanager
+    def looking(self, run: str) -> Iterator[bool]:
+        """As `driving`, for a moment: whoever wants to drive the run meanwhile waits for the end of it."""
+        with contextlib.ExitStack() as held:
+            with storage("locking the run"):
+                free = held.enter_context(try_lock(self.folder(run) / LOOKING))
+                free = free and held.enter_context(try_lock(self.folder(run) / LOCK))
+            yield free
+
+    def wish_cancelled(self, run: str) -> None:
+        """Write down that the run is to end, for whoever drives it now or later. Raises StorageError."""
+        with storage("writing down that the run is cancelled"):
+            write_atomic(self.folder(run) / CANCEL, b"", durable=True)
+
+    def wished_cancelled(self, run: str) -> bool:
+        """Whether the run is to end."""
+        return (self.folder(run) / CANCEL).exists()
+
+    def forget_cancelled(self, run: str) -> None:
+        """The run is to go on after all."""
+        with storage("forgetting that the run was cancelled"):
+            (self.folder(run) / CANCEL).unlink(missing_ok=True)
 
     def driven(self, run: str) -> bool:
         """Whether some process drives the run now."""
@@ -253,6 +286,16 @@ class Store:
         self._db = None
 
 
+@contextmanager
+def _writable(index: Path) -> Iterator[None]:
+    """Turn SQLite's word for a full or forbidden disk into a StorageError."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        remedy = "free some space on this disk, or choose another folder with SAMERUN_RUNS_DIR"
+        raise StorageError(f"rebuilding the run index: {index}: {error}", remedy=remedy) from error
+
+
 _UPSERT = f"INSERT OR REPLACE INTO runs ({', '.join(Row._fields)}) VALUES ({', '.join('?' * len(Row._fields))})"
 
 
@@ -268,6 +311,21 @@ def _put(db: sqlite3.Connection, record: RunRecord) -> str:
 def _row(record: RunRecord) -> Row:
     values = (record.id, record.name, str(record.state), record.backend, record.key, record.created, record.updated)
     return Row(*values, record.epoch, record.epochs, record.metrics.get(MAP50), record.reason)
+
+
+def open_run(settings: Settings, text: str) -> tuple[Settings, Store, RunRecord]:
+    """The run that `text` means (`Store.resolve`), and where it lives: its folder may lie in another runs folder.
+
+    Raises NotFoundError, IntegrityError. The settings are those that everything about this run needs.
+    """
+    if ("/" in text or text in (".", "..")) and (Path(text) / records.FILE).is_file():
+        folder = Path(text).resolve()
+        if folder.parent != settings.runs_dir.resolve():
+            settings = replace(settings, runs_dir=folder.parent)
+        store = Store(settings.runs_dir)
+        return settings, store, store.read(folder.name)
+    store = Store(settings.runs_dir)
+    return settings, store, store.read(store.resolve(text))
 
 
 def now() -> float:

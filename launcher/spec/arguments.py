@@ -27,6 +27,14 @@ MANAGED = {
 }
 """Arguments that belong to samerun, and what to do instead."""
 
+OTHER_NAMES = {
+    **dict.fromkeys(("lr", "learning_rate"), "lr0"),
+    "batch_size": "batch",
+    **dict.fromkeys(("img_size", "image_size"), "imgsz"),
+    **dict.fromkeys(("iterations", "max_epochs"), "epochs"),
+}
+"""What other trainers call an argument, where its own name is not near enough to be guessed."""
+
 TRAINING_SECTIONS = frozenset(
     {"Train settings", "Segmentation", "Classification", "Val/Test settings", "Hyperparameters"}
 )
@@ -123,7 +131,8 @@ class Arguments:
         if name in MANAGED:
             return f"is not set under train ({MANAGED[name]})"
         if name not in self._facts:
-            hint = did_you_mean(name, self.names)
+            other = OTHER_NAMES.get(name.lower())
+            hint = f"did you mean {other!r}?" if other in self.names else did_you_mean(name, self.names)
             return f"Ultralytics has no argument {name!r}" + (f" ({hint})" if hint else "")
         if name not in self.names:
             return f"is not a training argument (Ultralytics reads it in: {_purpose(self._facts[name])})"

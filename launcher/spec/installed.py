@@ -2,7 +2,8 @@
 
 Names, defaults, sections and comments come from `cfg/default.yaml`; the types and limits that it enforces from the
 tables in `cfg/__init__.py` (only the tables are parsed: 2 ms, where the whole module takes 30); the optimizers from
-the one line of `engine/trainer.py` that lists them. A table that is not found is empty, and then the comment's type
+the one line of `engine/trainer.py` that lists them; the models and datasets that it knows by name from the names of
+its files and from one list in `utils/downloads.py`. A table that is not found is empty, and then the comment's type
 is what is known. Nothing is kept between runs: there is no cache to go stale.
 """
 
@@ -24,6 +25,11 @@ _LINE = re.compile(r"([A-Za-z_]\w*):(?:(?:.*?\s)?# \(([^)]*)\)\s*(.*))?")
 _SECTION = re.compile(r"# ([A-Z][\w ./]*?)\s*-*\Z")
 _TABLE = r"^{name}\b[^=\n]*= *(?:frozenset\(\s*)?(\{{.*?\}})"
 _OPTIMIZERS = re.compile(r"^\s*optimizers = (\{[^}]*\})", re.MULTILINE)
+_ASSETS = re.compile(r"^GITHUB_ASSETS_NAMES\b[^=\n]*= *(\w+\(.*?^\))", re.MULTILINE | re.DOTALL)
+_NAMES_MAY_HOLD = (
+    ast.Expression, ast.BinOp, ast.Add, ast.List, ast.Tuple, ast.Set, ast.ListComp, ast.comprehension, ast.JoinedStr,
+    ast.FormattedValue, ast.Constant, ast.Name, ast.Load, ast.Store,
+)  # fmt: skip
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -92,6 +98,22 @@ class Installed:
         return frozenset((_literal(found[1]) if found else None) or ())
 
     @cached_property
+    def models(self) -> frozenset[str]:
+        """The names of its model configurations; empty where there is no such folder."""
+        return frozenset(file.name for file in (self.folder / "cfg/models").rglob("*.yaml"))
+
+    @cached_property
+    def datasets(self) -> frozenset[str]:
+        """The names of the datasets that it would download by name."""
+        return frozenset(file.name for file in (self.folder / "cfg/datasets").glob("*.yaml"))
+
+    @cached_property
+    def assets(self) -> frozenset[str]:
+        """The weights that it downloads by name; empty where its list of them cannot be read."""
+        found = _ASSETS.search(self._text("utils/downloads.py"))
+        return frozenset(name for name in (_names(found[1]) if found else ()) if name.endswith(".pt"))
+
+    @cached_property
     def _configuration(self) -> str:
         return self._text("cfg/__init__.py")
 
@@ -112,3 +134,22 @@ def _literal(text: str) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return None
+
+
+def _names(text: str) -> frozenset[str]:
+    """What a `frozenset(...)` of texts, sums of lists and comprehensions holds; nothing where it is anything else.
+
+    It can call no function and reach no attribute: only what builds texts and lists is let through.
+    """
+    try:
+        tree = ast.parse(text, mode="eval")
+        call = tree.body
+        if not isinstance(call, ast.Call) or ast.unparse(call.func) not in ("frozenset", "set") or len(call.args) != 1:
+            return frozenset()
+        inner = ast.Expression(call.args[0])
+        if not all(isinstance(node, _NAMES_MAY_HOLD) for node in ast.walk(inner)):
+            return frozenset()
+        found = eval(compile(inner, "downloads.py", "eval"), {"__builtins__": {}})
+        return frozenset(name for name in found if isinstance(name, str))
+    except (SyntaxError, ValueError, TypeError, NameError, RecursionError):
+        return frozenset()

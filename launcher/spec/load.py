@@ -8,7 +8,7 @@ Promises:
 - for any file, text or argument it returns a spec or raises SpecError, nothing else.
 
 A relative `data` path starts at the file that holds it; from `--set`, at the current folder. A `model` that is a file
-there becomes absolute too, any other model is a name that Ultralytics knows.
+there becomes absolute too, any other model is a name that Ultralytics knows (`launcher.spec.sources`).
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from launcher.spec.model import (
     known_fields,
     reef_errors,
 )
+from launcher.spec.sources import with_paths
 from launcher.spec.tree import Item, Place, plain, read_yaml, scalar
 from launcher.spec.variables import check_text
 from launcher.spec.wording import Path as FieldPath
 from launcher.spec.wording import did_you_mean, dotted, from_pydantic, place_of
-from launcher.variables import expand, references
 
 _TEXT_FIELDS = (("name",), ("model",), ("data",), ("notes",), ("environment", "ultralytics"), ("environment", "torch"))
 _MAY_BE_EMPTY = frozenset({"train", *SECTIONS})
@@ -78,13 +78,16 @@ def load_spec(
     problems = files.problems
     if tree is None:
         raise SpecError(_ordered(problems, files))
+    if _is_dataset(tree):
+        text = f"this is a dataset, not a spec: write `data: {path}` in a spec"
+        raise SpecError([Problem(text, str(path), 1, 1)])
     for argument in overrides:
         tree, more = override(tree, argument, Path.cwd())
         problems.extend(more)
     tree = _canonical(_named(tree, path))
     arguments = arguments or Arguments()
     texts = list(_check_texts(tree, env))
-    tree, paths = _with_paths(tree, env)
+    tree, paths = with_paths(tree, env, arguments.installed)
     # What is wrong as a text is told once, and its value not at all.
     told = {problem.field for problem in texts}
     others = (*paths, *_check_train(tree, arguments), *_check_reef(tree))
@@ -137,6 +140,14 @@ def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
 
 
 _Dumper.add_representer(str, _represent_text)
+
+
+def _is_dataset(tree: Item) -> bool:
+    """Whether it is a data.yaml: it says where images lie, and nothing that a spec must say."""
+    names = tree.mapping.keys()
+    train = tree.mapping.get("train")
+    splits = "val" in names and train is not None and not isinstance(train.value, dict)
+    return not names & {"model", "data"} and (splits or bool(names & {"names", "nc"}))
 
 
 def _named(tree: Item, path: Path) -> Item:
@@ -215,31 +226,6 @@ def _check_reef(tree: Item) -> Iterator[Problem]:
         place = place_of(tree, path, key=message is None)
         remedy = (did_you_mean(name, known) or f"known: {', '.join(known)}") if message is None else None
         yield Problem(message or f"there is no field {name!r}", *place, field=dotted(path), remedy=remedy)
-
-
-def _with_paths(tree: Item, env: Mapping[str, str]) -> tuple[Item, list[Problem]]:
-    """With `data`, and a `model` that is a file, as absolute paths."""
-    values, problems = dict(tree.mapping), []
-    data, model = values.get("data"), values.get("model")
-    if data is not None and isinstance(data.value, str) and data.value:
-        if "://" in data.value:
-            problems.append(Problem("must be a path, not an address", *data.place, field="data"))
-        elif not references(data.value):
-            values["data"] = replace(data, value=_absolute(data))
-        elif all(name in env for name in references(data.value)) and not Path(expand(data.value, env)).is_absolute():
-            where = " and ".join(references(data.value))
-            problems.append(Problem(f"must be an absolute path once {where} is filled in", *data.place, field="data"))
-    if model is not None and isinstance(model.value, str) and model.value and not references(model.value):
-        path = _absolute(model)
-        if os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises for a name that is too long
-            values["model"] = replace(model, value=path)
-    return replace(tree, value=values), problems
-
-
-def _absolute(item: Item) -> str:
-    """The path as text; `.` and `..` are folded, links stay as they are."""
-    given = os.path.expanduser(str(item.value))  # noqa: PTH111 - Path.expanduser raises for an unknown user
-    return os.path.normpath(item.base / given)
 
 
 def _resolved(tree: Item, arguments: Arguments | None) -> dict[str, Any]:

@@ -111,7 +111,12 @@ def read_yaml(text: str, place: Place, base: Path, *, top_mapping: bool = True) 
     try:
         builder.feed(yaml.parse(text, Loader=_LOADER))
     except yaml.MarkedYAMLError as error:
-        builder.problem(_syntax(error), builder.at(error.problem_mark or error.context_mark))
+        mark = error.problem_mark or error.context_mark
+        if mark is not None and (tab := _tab(text, mark.line, mark.column)) is not None:
+            at = place if place.line is None else Place(place.file, mark.line + 1, tab + 1)
+            builder.problem("is not YAML: a tab; YAML wants spaces", at)
+        else:
+            builder.problem(_syntax(error), builder.at(mark))
         return None, builder.problems
     except (yaml.YAMLError, UnicodeError) as error:
         return None, [_unreadable(error, text, place)]
@@ -132,8 +137,17 @@ def read_yaml(text: str, place: Place, base: Path, *, top_mapping: bool = True) 
 def _syntax(error: yaml.MarkedYAMLError) -> str:
     """One line for a syntax error, without a piece of the text: that could hold anything."""
     said = ", ".join(str(part) for part in (error.context, error.problem) if part) or "cannot be read"
-    hint = "; YAML is indented with spaces, not tabs" if "'\\t'" in said or "\\t" in said or "\t" in said else ""
-    return f"is not YAML: {said}{hint}".replace("\n", " ")
+    return f"is not YAML: {said}".replace("\n", " ")
+
+
+def _tab(text: str, line: int, column: int) -> int | None:
+    """The column of a tab where YAML allows none: in the indentation of this line, or just here."""
+    lines = text.split("\n")
+    row = lines[line] if line < len(lines) else ""
+    indentation = row[: len(row) - len(row.lstrip(" \t"))]
+    if "\t" in indentation:
+        return indentation.index("\t")
+    return column if row[column : column + 1] == "\t" else None
 
 
 def _unreadable(error: Exception, text: str, place: Place) -> Problem:

@@ -1,9 +1,10 @@
 """Fetch by manifest: only what changed, beside its final name, checked, then renamed.
 
-Promises: a file below the run folder's train/ is there under its name only when its bytes have the manifest's digest;
-what does not is fetched again, a bounded number of times, and then named; nothing is written outside the folder. The
-files of the manifest that lies in the folder change all together or not at all, wherever this is killed: what a
-resumed training starts from is never half of one checkpoint and half of another.
+Promises: a file below the run folder's train/ gets its name only when its bytes have the manifest's digest; what does
+not is fetched again, a bounded number of times, and then named; nothing is written outside the folder. The files of
+the manifest that lies in the folder change all together or not at all, wherever this is killed: what a resumed
+training starts from is never half of one checkpoint and half of another. A file that does not come holds up only
+itself, unless it is of the checkpoint, or of a finished training.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.errors import IntegrityError
+from launcher.errors import IntegrityError, RemoteError
 from launcher.files import flush, lock, sha256_file, storage, write_atomic
 from launcher.sync.manifest import NAME, Entry, Manifest, parse
 
@@ -30,11 +31,15 @@ _CAME = ".came"
 
 @dataclass(frozen=True)
 class Synced:
-    """Paths by what became of them. `wrong`: path → what was found instead, after the last try."""
+    """Paths by what became of them. `wrong`: path → what was found instead, after the last try.
+
+    `checkpoint`: the one that is here is no older than that of the manifest.
+    """
 
     installed: tuple[str, ...]
     unchanged: tuple[str, ...]
     wrong: dict[str, str]
+    checkpoint: bool = True
 
     @property
     def whole(self) -> bool:
@@ -42,36 +47,53 @@ class Synced:
         return not self.wrong
 
 
-def install(fetch: Fetch, manifest: Manifest, raw: bytes, folder: Path, *, beside: bool = False) -> Synced:
+def install(fetch: Fetch, manifest: Manifest, raw: bytes, folder: Path) -> Synced:
     """Bring the manifest's files below `folder` and leave the manifest (its bytes `raw`) beside them.
 
-    With `beside` the files of the manifest that is in the folder stay as they are, and so does that manifest: only
-    what it does not name is brought. Raises StorageError when the folder cannot be written.
+    Where not all of them come, the checkpoint is installed as soon as it is whole, and the manifest left here names
+    only what is here. A finished training's files are never replaced by those of an unfinished one, nor a checkpoint
+    by an older one or by none: of an older one only what is not here yet is brought. Raises StorageError when the
+    folder cannot be written, and what `fetch` raises.
     """
     with storage("keeping what came back", folder), lock(folder / LOCK):
         _settle(folder)
-        held = _held(folder) if beside else frozenset()
-        entries = [entry for entry in manifest.files if entry.path not in held]
+        held = _manifest(folder)
+        if held is not None and held.complete and not manifest.complete:
+            return Synced((), (), {})
+        named = frozenset(entry.path for entry in held.files) if held is not None else frozenset()
+        older = held is not None and not manifest.complete and (manifest.epoch or 0) < (held.epoch or 0)
+        entries = [entry for entry in manifest.files if not (older and entry.path in named)]
         wanted = [entry for entry in entries if not _holds(folder / entry.path, entry)]
         unchanged = tuple(sorted({entry.path for entry in entries} - {entry.path for entry in wanted}))
-        wrong = _bring(fetch, wanted, folder / INCOMING)
+        wrong, failed = _bring(fetch, wanted, folder / INCOMING)
         good = [entry for entry in wanted if entry.path not in wrong]
-        if wrong or beside:
-            held = _held(folder)
-            good = [entry for entry in good if entry.path not in held]
+        broken = {entry.path for entry in manifest.checkpoint} & set(wrong)
+        if not older and (not wrong or (manifest.checkpoint and not broken)):
+            _switch(folder, manifest, good, manifest.without(wrong) if wrong else raw)
+        elif failed is None:
+            good = [entry for entry in good if entry.path not in named]
             for entry in good:
                 _place(folder / INCOMING, folder, entry.path)
             if not wrong:
                 shutil.rmtree(folder / INCOMING, ignore_errors=True)
-        else:
-            (folder / INCOMING).mkdir(exist_ok=True)
-            if manifest.kind == "final":  # what is called verified survives a power cut
-                for entry in good:
-                    flush(folder / INCOMING / entry.path)
-            write_atomic(folder / INCOMING / NAME, raw, durable=manifest.kind == "final")
-            (folder / INCOMING).rename(folder / READY)
-            _settle(folder)
-    return Synced(tuple(entry.path for entry in good), unchanged, wrong)
+        if failed is not None and wrong:
+            raise failed
+    return Synced(tuple(entry.path for entry in good), unchanged, wrong, older or not broken)
+
+
+def _switch(folder: Path, manifest: Manifest, good: Sequence[Entry], raw: bytes) -> None:
+    """Give all that came its final names, and this manifest with them: all of it or nothing."""
+    incoming, final = folder / INCOMING, manifest.kind == "final"
+    incoming.mkdir(exist_ok=True)
+    for entry in set(manifest.files) - set(good):
+        if (incoming / entry.path).is_file():
+            (incoming / entry.path).unlink()  # what an earlier manifest had asked for
+    if final:  # what is called verified survives a power cut
+        for entry in good:
+            flush(incoming / entry.path)
+    write_atomic(incoming / NAME, raw, durable=final)
+    incoming.rename(folder / READY)
+    _settle(folder)
 
 
 def settle(folder: Path) -> None:
@@ -95,27 +117,30 @@ def _settle(folder: Path) -> None:
     shutil.rmtree(ready, ignore_errors=True)
 
 
-def _bring(fetch: Fetch, wanted: Sequence[Entry], incoming: Path) -> dict[str, str]:
-    """Fetch until `incoming` holds what is wanted; what is wrong after the last try, by path.
+def _bring(fetch: Fetch, wanted: Sequence[Entry], incoming: Path) -> tuple[dict[str, str], RemoteError | None]:
+    """Fetch until `incoming` holds what is wanted; what is wrong after the last try, by path, and why it ended early.
 
     What an earlier call has brought and checked is taken as it is; what a failing fetch has brought is kept.
     """
     came = incoming / _CAME
     shutil.rmtree(came, ignore_errors=True)
     wrong: dict[str, str] = {}
+    failed: RemoteError | None = None
     left = [entry for entry in wanted if not _holds(incoming / entry.path, entry)]
     for _ in range(TRIES):
-        if not left:
+        if not left or failed is not None:
             break
         left.sort(key=lambda entry: Path(entry.path).name not in FIRST)
         came.mkdir(parents=True, exist_ok=True)
         try:
             fetch([entry.at for entry in left], came)
+        except RemoteError as error:
+            failed = error
         finally:
             wrong = _sort_out(left, came, incoming)
             shutil.rmtree(came, ignore_errors=True)
         left = [entry for entry in left if entry.path in wrong]
-    return wrong
+    return wrong, failed
 
 
 def _sort_out(wanted: Sequence[Entry], came: Path, incoming: Path) -> dict[str, str]:
@@ -147,12 +172,12 @@ def _place(source: Path, folder: Path, path: str) -> None:
     (source / path).replace(final)
 
 
-def _held(folder: Path) -> frozenset[str]:
-    """The paths that the manifest in the folder names."""
+def _manifest(folder: Path) -> Manifest | None:
+    """The manifest that lies in the folder, if it is one."""
     try:
-        return frozenset(entry.path for entry in parse((folder / NAME).read_bytes()).files)
+        return parse((folder / NAME).read_bytes())
     except (FileNotFoundError, IntegrityError):
-        return frozenset()
+        return None
 
 
 def _holds(path: Path, entry: Entry) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -17,6 +17,8 @@ from launcher.errors import IntegrityError
 NAME = "manifest.json"
 BELOW = "train/"
 """Where outputs lie in the run folder. Beside it are the run's own files, which no manifest may name."""
+CHECKPOINT = ("train/weights/last.pt", "train/weights/best.pt", "train/results.csv")
+"""What a training goes on from: of one epoch all of them, or none is used."""
 MAX_BYTES = 16 << 20
 MAX_FILES = 20_000
 MAX_NAME = 255  # bytes of one part of a path: what file systems take
@@ -48,6 +50,19 @@ class Manifest:
     def entry(self, path: str) -> Entry | None:
         """The entry of this name in the run folder."""
         return next((entry for entry in self.files if entry.path == path), None)
+
+    @property
+    def checkpoint(self) -> tuple[Entry, ...]:
+        """The files of its checkpoint; none when there is none to go on from."""
+        if self.complete or self.epoch is None:
+            return ()
+        return tuple(entry for entry in self.files if entry.path in CHECKPOINT)
+
+    def without(self, paths: Collection[str]) -> bytes:
+        """The bytes of a manifest of the other files, with the same checkpoint."""
+        files = [vars(entry) for entry in self.files if entry.path not in paths]
+        value = {"version": 1, "kind": "partial", "complete": False, "epoch": self.epoch, "stop": self.stop}
+        return json.dumps({**value, "files": files}).encode()
 
 
 def parse(data: bytes) -> Manifest:

@@ -40,9 +40,9 @@ class Stub:
         self.job = self.box.job()
         self.attempt = self.box.attempt()
         self.epochs = int(self.job["train"].get("epochs", 3))
-        hours = self.job.get("max_hours")
+        self.hours = self.box.max_hours()
         begun = os.path.getmtime(self.box.started) if os.path.exists(self.box.started) else time.time()
-        self.deadline = begun + hours * 3600 if hours else float("inf")
+        self.deadline = begun + self.hours * 3600 if self.hours else float("inf")
 
     def option(self, name: str, default: str = "") -> str:
         """An option's text."""
@@ -51,6 +51,7 @@ class Stub:
 
     def run(self) -> int:
         """Run the epochs that are missing; returns 0, or the code of a training that left for lack of time."""
+        self.emit("preparing", what="nothing: this is a stub")
         self._mark(os.environ.get("SAMERUN_RESTART", "0"))
         self._have_child()
         self._check_inputs()
@@ -62,7 +63,7 @@ class Stub:
             self._misbehave(epoch)
             self._epoch(epoch)
             if time.time() > self.deadline:
-                self.emit("error", reason=f"max_hours ({self.job['max_hours']}) is over")
+                self.emit("error", reason=f"max_hours ({self.hours}) is over")
                 return int(self.worker.EXIT_EXPIRED)
             self._wait_at_gate(epoch)
         return 0
@@ -94,12 +95,13 @@ class Stub:
 
     def _begin(self, resume: Any) -> None:
         os.makedirs(os.path.join(self.box.train, "weights"), exist_ok=True)
-        self._write("args.yaml", f"epochs: {self.epochs}\n".encode())
         if resume is not None:
             self.worker.checkpoint.restore(self.box, resume)
             self.emit("resumed", epoch=resume.epoch)
         else:
             self._write("results.csv", b"epoch,time,metrics/mAP50(B)\n")
+        # Like the training, which names the checkpoint that it goes on from in it: other bytes at each start.
+        self._write("args.yaml", f"epochs: {self.epochs}\nstart: {os.getpid()} {time.time_ns()}\n".encode())
         self.emit("started", device="cpu", arguments={}, versions={})
         if name := self.option("say"):
             print(f"the secret is {os.environ[name]}", flush=True)
@@ -124,7 +126,7 @@ class Stub:
         for name in ("last.pt", "best.pt"):
             self._write(os.path.join("weights", name), f"weights of epoch {epoch}\n".encode() * 100)
         kept = self.worker.checkpoint.set_aside(self.box, epoch, epoch == self.epochs, True)
-        self.worker.manifest.write(self.box, "epoch", kept.files(), complete=False, epoch=epoch, stop=kept.stop)
+        self.worker.checkpoint.announce(self.box, kept)
         metrics = {"metrics/mAP50(B)": share}
         self.emit("epoch", epoch=epoch, epochs=self.epochs, metrics=metrics, losses={}, seconds=0.0)
         self.emit("checkpoint", epoch=epoch)

@@ -44,12 +44,18 @@ class Box:
         self.exit = os.path.join(self.state, "exit.json")
         self.bell = os.path.join(self.state, "bell")
         self.cancel = os.path.join(self.state, "cancel")
+        self.temporary = os.path.join(self.work, "temporary")
         self.reserve = os.path.join(self.state, "reserve")
 
     def make(self) -> None:
         """Create the folders that the worker writes to."""
         for folder in (self.out, self.work, self.state):
             os.makedirs(folder, exist_ok=True)
+
+    def max_hours(self) -> float | None:
+        """The longest that this attempt may take: the job's limit or the attempt's own, whichever is less."""
+        limits = [hours for hours in (self.job().get("max_hours"), self.attempt().get("max_hours")) if hours]
+        return min(limits, default=None)
 
     def job(self) -> Json:
         """in/job.json: what every attempt of the run has in common."""

@@ -2,8 +2,9 @@
 
 Ultralytics writes last.pt and best.pt in place: a kill at the wrong moment leaves a torn file, and the end of the
 training strips the optimizer out of both (facts measured on 8.4.190). So after each epoch the worker copies
-last.pt, best.pt and results.csv into checkpoint/<epoch>/, whole or not at all, with their digests; the newest two are
-kept. What resumes a training is always such a copy.
+last.pt, best.pt, results.csv and args.yaml into checkpoint/<epoch>/, whole or not at all, with their digests; the
+newest two are kept. What resumes a training is always such a copy, and a manifest of an epoch lists nothing else: what
+lies in train/ is rewritten by the next process (args.yaml too).
 """
 
 from __future__ import annotations
@@ -22,7 +23,12 @@ if TYPE_CHECKING:
 
 KEEP = 2
 META = "checkpoint.json"
-TARGETS = {"last.pt": "train/weights/last.pt", "best.pt": "train/weights/best.pt", "results.csv": "train/results.csv"}
+TARGETS = {
+    "last.pt": "train/weights/last.pt",
+    "best.pt": "train/weights/best.pt",
+    "results.csv": "train/results.csv",
+    "args.yaml": "train/args.yaml",
+}
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ class Checkpoint:
         return [dict(entry) for entry in self.entries]
 
     def path(self, name: str) -> str:
-        """Where the copy of last.pt, best.pt or results.csv lies."""
+        """Where the copy of one of TARGETS lies."""
         return os.path.join(self.folder, name)
 
 
@@ -64,6 +70,18 @@ def set_aside(box: Box, epoch: int, stop: bool, best_is_last: bool) -> Checkpoin
     return _publish(box, part, epoch, stop, entries)
 
 
+def announce(box: Box, checkpoint: Checkpoint) -> None:
+    """Make it what the manifest on disk lists."""
+    manifest.write(box, "epoch", checkpoint.files(), complete=False, epoch=checkpoint.epoch, stop=checkpoint.stop)
+
+
+def ends(box: Box, checkpoint: Checkpoint) -> None:
+    """Say of a set that the training was to end after it: that was decided after it had been set aside."""
+    found = Checkpoint(checkpoint.folder, checkpoint.epoch, True, checkpoint.entries)
+    write_json(os.path.join(found.folder, META), {"epoch": found.epoch, "stop": True, "files": found.files()})
+    announce(box, found)
+
+
 def newest(box: Box) -> Checkpoint | None:
     """The newest set whose files are what their digests say; torn or altered sets are passed over."""
     for name in sorted(_names(box), reverse=True):
@@ -82,8 +100,8 @@ def newest(box: Box) -> Checkpoint | None:
 def adopt(box: Box) -> Checkpoint | None:
     """Make the checkpoint that came with the attempt (in/resume/, named by attempt.json) one of this box's own.
 
-    From then on it is in every manifest: an attempt that dies before its first epoch loses nothing. Raises ValueError
-    when the bytes are not those that were sent.
+    Once it is restored it is in every manifest: an attempt that dies before its first epoch loses nothing. Raises
+    ValueError when the bytes are not those that were sent.
     """
     meta = box.attempt().get("resume")
     if not meta:
@@ -106,8 +124,10 @@ def adopt(box: Box) -> Checkpoint | None:
 def restore(box: Box, checkpoint: Checkpoint) -> None:
     """Lay the copies where Ultralytics expects them, so that best.pt and results.csv go on from this epoch.
 
+    The manifest names them from here on: an attempt that ends before its next epoch does, however, loses nothing.
     The rows after it (an epoch killed between its row and its checkpoint) are gone with that: each epoch stays once.
     """
+    announce(box, checkpoint)
     os.makedirs(os.path.join(box.train, "weights"), exist_ok=True)
     for copy, target in TARGETS.items():
         final = os.path.join(box.out, target)

@@ -6,11 +6,16 @@ to standard output, so that nothing is lost.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import signal
 import threading
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FD_VARIABLE = "SAMERUN_EVENTS"
 LIFELINE_VARIABLE = "SAMERUN_LIFELINE"
@@ -46,8 +51,8 @@ def _plain(value: object) -> object:
     return value if isinstance(value, (bool, int)) else str(value)
 
 
-def hold_lifeline() -> None:
-    """End this process as soon as the supervisor is gone, so that no training runs on without one.
+def hold_lifeline(tidy: Callable[[], None] = lambda: None) -> None:
+    """End this process as soon as the supervisor is gone, so that no training runs on without one; `tidy` first.
 
     The supervisor holds the other end of the pipe and never writes to it: reading returns when it dies.
     """
@@ -57,6 +62,8 @@ def hold_lifeline() -> None:
 
     def wait() -> None:
         os.read(int(number), 1)
+        with contextlib.suppress(Exception):  # the end must come
+            tidy()
         if os.getpgrp() == os.getpid():  # the supervisor gave us a group of our own: what we started goes with us
             os.killpg(0, signal.SIGKILL)
         os._exit(143)

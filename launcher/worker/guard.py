@@ -1,8 +1,10 @@
 """What is watched while training, because Ultralytics goes on silently: each check has a case it was made for.
 
 - Another device than asked for: `device=mps` off a Mac trains on the CPU and says mps in args.yaml.
-- A loss that is not finite in the first epoch: later ones are recovered by Ultralytics, the first is not.
-- Box loss of exactly 0 for a whole epoch: the signature of broken MPS kernels.
+- Other versions than the run was packed with: the same settings may mean something else.
+- A loss that is not finite in a process's first epoch: later ones are recovered by Ultralytics, the first is not, and
+  the checkpoint that it leaves is of no use.
+- Box loss of exactly 0 for a whole epoch; box and dfl loss for two: the signature of broken MPS kernels.
 - A machine that slept: wall time runs on, the monotonic clock does not.
 - A batch size that Ultralytics halved for lack of memory: args.yaml keeps the old one.
 """
@@ -16,6 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .box import Json
 
+PINNED = ("ultralytics", "torch")
+DEAD_EPOCHS = 2  # epochs in a row without any box and dfl loss after which mps is not believed
 SLEPT_S = 60.0  # wall time ahead of the monotonic clock that is called sleep
 
 
@@ -32,11 +36,31 @@ class Guard:
     """Fed by the training's callbacks; calls `warn(code, **evidence)` or raises GuardError."""
 
     def __init__(self, warn, wall=time.time, monotonic=time.monotonic) -> None:  # type: ignore[no-untyped-def]
-        self._warn = warn
+        self.warn = warn
         self._wall = wall
         self._monotonic = monotonic
         self._ahead = wall() - monotonic()
         self._batch = 0
+        self._dead = 0  # epochs in a row without box and dfl loss
+
+    def versions(self, pins: Json, strict: bool) -> None:
+        """Compare what is installed with what the run was packed with; a difference raises when `strict`."""
+        from importlib import metadata
+
+        for name in PINNED:
+            if not (pinned := pins.get(name)):
+                continue
+            try:
+                found = metadata.version(name)
+            except metadata.PackageNotFoundError:
+                found = "none"
+            if _base(found) == _base(str(pinned)):
+                continue
+            if strict:
+                message = f"the run was packed for {name} {pinned}; installed here: {found}"
+                remedy = f"install {name}=={_base(str(pinned))} where it trains, or set environment.{name} in the spec"
+                raise GuardError("wrong-version", message, remedy)
+            self.warn("wrong-version", name=name, pinned=str(pinned), installed=found)
 
     def device(self, asked: str, got: str) -> None:
         """Raise unless the trainer's device is of the kind that was asked for (`auto` takes any)."""
@@ -49,19 +73,27 @@ class Guard:
             for name, value in losses.items():
                 if not math.isfinite(value):
                     advice = "lower train.lr0, or set train.amp: false"
-                    raise GuardError("loss-not-finite", f"{name} is {value} in the first epoch", advice)
+                    raise GuardError("loss-not-finite", f"{name} is {value} in the first epoch after the start", advice)
         if self._batch and batch_size != self._batch:
-            self._warn("batch-changed", before=self._batch, now=batch_size)
+            self.warn("batch-changed", before=self._batch, now=batch_size)
         self._batch = batch_size
         ahead = self._wall() - self._monotonic()
         if ahead - self._ahead > SLEPT_S:
-            self._warn("machine-slept", seconds=round(ahead - self._ahead, 1))
+            self.warn("machine-slept", seconds=round(ahead - self._ahead, 1))
         self._ahead = ahead
 
-    def epoch(self, device: str, losses: Json) -> None:
-        """After each epoch, with the mean training losses."""
-        if losses.get("box_loss") == 0:
-            message = "box_loss is exactly 0 for a whole epoch"
-            if device == "mps":
-                raise GuardError("box-loss-zero", f"{message} on mps: its kernels are broken", "use cpu or cuda")
-            self._warn("box-loss-zero", evidence=message)
+    def epoch(self, device: str, losses: Json, box_gain: float) -> None:
+        """After each epoch, with the mean training losses (not rounded) and the weight of box_loss among them."""
+        if losses.get("box_loss") != 0 or box_gain == 0:
+            self._dead = 0
+            return
+        self._dead = self._dead + 1 if losses.get("dfl_loss") == 0 else 0
+        if device == "mps" and self._dead >= DEAD_EPOCHS:
+            message = f"box_loss and dfl_loss are exactly 0 for {self._dead} epochs on mps: its kernels are broken"
+            raise GuardError("box-loss-zero", message, "use cpu or cuda")
+        self.warn("box-loss-zero", evidence="box_loss is exactly 0 for a whole epoch")
+
+
+def _base(version: str) -> str:
+    """A version without what says how it was built: 2.15.0+cu132 is 2.15.0."""
+    return version.split("+", 1)[0]

@@ -17,27 +17,18 @@ import signal
 import sys
 import time
 
-from .box import EVENT_MARK, EXIT_EXPIRED, Box, write_json
+from .box import EXIT_EXPIRED, Box, write_json
+from .stream import LAST, LINE_LIMIT, Stream, unlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from .box import Json
 
 HEARTBEAT_S = 30.0
-LINE_LIMIT = 1 << 16  # characters of one line that are kept, and bytes that are read at a time
 GRACE_S = 10.0  # between asking the training to end and killing it
 DEADLINE_GRACE_S = 120.0  # the training leaves at its own deadline, at an epoch's end; this long after it is killed
-RESERVE_BYTES = 1 << 16  # given back to the disk when it is full, so that the last words can be written
-LAST = "-last"  # a second reserve, for exit.json
 TORN_LIMIT = 1 << 20
-WAITING_LINES = 10_000  # lines kept in memory while the disk is full
-WAITING_BYTES = RESERVE_BYTES // 4  # of these, events that the reserve has room for beside manifest and last event
-MARK = EVENT_MARK.encode()
 OWN_EVENTS = ("done", "failed", "heartbeat")  # what the supervisor alone may say
-SECRET_LENGTH = 4  # shorter values of variables ("1", "cpu") are no secrets
-SECRET_LINE = 8
 NOT_STARTED = 127  # what a shell says of a command that is not there
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -61,124 +52,6 @@ def supervise(root: str) -> int:
     os._exit(code)  # nothing is left to tidy up, and Python's own tidying takes longer than the end should
 
 
-class Stream:
-    """out/stream.log: whole lines, appended; and the bell that wakes whoever follows it."""
-
-    def __init__(self, box: Box, attempt: Json) -> None:
-        self._fd = os.open(box.stream, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        self._box = box
-        self._attempt = attempt["attempt"]
-        values = [os.environ.get(name, "") for name in attempt.get("variables", ())]
-        self._secrets = sorted({form for value in values for form in _forms(value)}, key=len, reverse=True)
-        self._seq = 0
-        self._waiting: list[bytes] = []
-        self._whole = True  # the stream ends with a whole line
-        self.bell = Bell(box)
-        for reserve in (box.reserve, box.reserve + LAST):
-            try:
-                with open(reserve, "wb") as stream:
-                    stream.write(b"\0" * RESERVE_BYTES)
-            except OSError:
-                pass  # full already: the training will say so
-
-    def event(self, name: str, fields: Json) -> None:
-        """Append one numbered event."""
-        self._seq += 1
-        head = {"attempt": self._attempt, "seq": self._seq, "time": round(time.time(), 3), "event": name}
-        self._append(EVENT_MARK + json.dumps({**fields, **head}))
-
-    def line(self, raw: bytes) -> None:
-        """Append one line of the training's output; of a line redrawn by carriage returns, what was drawn last."""
-        text = self.redact(raw.decode("utf-8", "replace").rstrip("\r\n").rsplit("\r", 1)[-1])[:LINE_LIMIT]
-        self._append(" " + text if text.startswith(EVENT_MARK) else text)
-
-    def redact(self, value: Any) -> Any:
-        """What the training said, without the values of the attempt's variables."""
-        if isinstance(value, str):
-            for secret in self._secrets:
-                value = value.replace(secret, "***")
-        elif isinstance(value, list):
-            return [self.redact(item) for item in value]
-        elif isinstance(value, dict):
-            return {key: self.redact(item) for key, item in value.items()}
-        return value
-
-    def _append(self, text: str) -> None:
-        self._waiting.append(text.encode("utf-8", "replace") + b"\n")
-        self.flush()
-
-    def flush(self) -> None:
-        """Write what waits. A full disk keeps lines waiting (the oldest are dropped past a limit), and is no crash."""
-        try:
-            while self._waiting:
-                written = os.write(self._fd, self._waiting[0])
-                self._whole = written == len(self._waiting[0])
-                if self._whole:
-                    del self._waiting[0]
-                else:
-                    self._waiting[0] = self._waiting[0][written:]
-        except OSError:
-            torn = 0 if self._whole else 1
-            del self._waiting[torn : max(torn, len(self._waiting) - WAITING_LINES)]
-        self.bell.ring()
-
-    def make_room(self) -> None:
-        """For the last words on a full disk: log lines give way to events, and the reserve is given up."""
-        self.flush()
-        if self._waiting:
-            torn = 0 if self._whole else 1
-            kept, room = [], WAITING_BYTES
-            for line in reversed(self._waiting[torn:]):
-                if line.startswith(MARK) and len(line) <= room:
-                    kept.append(line)
-                    room -= len(line)
-            self._waiting = self._waiting[:torn] + kept[::-1]
-            _unlink(self._box.reserve)
-            self.flush()
-
-
-class Bell:
-    """A local socket: who connects is sent a byte whenever the stream has grown, and its end when we end."""
-
-    def __init__(self, box: Box) -> None:
-        import socket
-
-        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._ringing: list[socket.socket] = []
-        self.open = True
-        here = os.getcwd()
-        os.chdir(box.state)  # a socket's path may have about 100 bytes, a folder's name more
-        try:
-            self.listener.bind(os.path.basename(box.bell))
-            self.listener.listen(16)
-            self.listener.setblocking(False)
-        except OSError:
-            self.open = False  # a file system without sockets: followers look at the file instead
-        finally:
-            os.chdir(here)
-
-    def accept(self) -> None:
-        """Take a new follower."""
-        try:
-            follower, _ = self.listener.accept()
-        except OSError:
-            return
-        follower.setblocking(False)
-        self._ringing.append(follower)
-        self.ring()
-
-    def ring(self) -> None:
-        """Wake the followers. One that does not listen has bells enough in its buffer already."""
-        for follower in list(self._ringing):
-            try:
-                follower.send(b"\n")
-            except BlockingIOError:
-                pass
-            except OSError:
-                follower.close()
-                self._ringing.remove(follower)
-
-
 class Supervisor:
     """One attempt from its first line to state/exit.json."""
 
@@ -192,8 +65,8 @@ class Supervisor:
         self.stopping = ""  # why the training was asked to end
         self.kill_at = float("inf")
         self.error: Json = {}  # what the training said of its own failure
-        hours = self.job.get("max_hours")
-        self.deadline = self.begun + hours * 3600 if hours else float("inf")
+        self.hours = box.max_hours()
+        self.deadline = self.begun + self.hours * 3600 if self.hours else float("inf")
         self.child = 0
         self._wake_r, self._wake_w = os.pipe()
         os.set_blocking(self._wake_w, False)
@@ -275,6 +148,10 @@ class Supervisor:
             self.child = 0
             for fd in (out_r, event_r, life_w):
                 os.close(fd)
+            if os.path.exists(self.box.temporary):  # a training that was killed has not removed it
+                from . import scratch
+
+                scratch.remove(self.box)
 
     def _carry(self, out_r: int, event_r: int) -> int:
         """Carry lines and events until the training has ended and its pipes are drained."""
@@ -293,7 +170,7 @@ class Supervisor:
                 beat = now + HEARTBEAT_S
                 self.stream.event("heartbeat", {"seconds": round(now - self.begun, 1)})
             if now >= self._over():
-                self._end("expired", f"max_hours ({self.job['max_hours']}) is over")
+                self._end("expired", f"max_hours ({self.hours}) is over")
             if now >= self.kill_at:
                 self._signal(signal.SIGKILL)
                 self.kill_at = float("inf")
@@ -364,37 +241,21 @@ class Supervisor:
         try:
             fields["manifest"] = manifest.write_final(self.box, complete=outcome == "done")
         except OSError:
-            _unlink(self.box.reserve)
+            unlink(self.box.reserve)
             try:
                 fields["manifest"] = manifest.write_final(self.box, complete=outcome == "done")
             except OSError as error:
                 fields["manifest_error"] = str(error)
         self.stream.event("done" if outcome == "done" else "failed", fields)
         self.stream.make_room()
-        _unlink(self.box.reserve + LAST)
+        unlink(self.box.reserve + LAST)
         write_json(self.box.exit, fields)
         self.stream.bell.ring()
         return 0 if outcome == "done" else (code if code > 0 else 128 - code)
 
 
-def _forms(value: str) -> set[str]:
-    """How a secret may look in a text: as it is, as Python or JSON writes it, and each long line of a key file."""
-    if len(value) < SECRET_LENGTH:
-        return set()
-    lines = [line for line in value.splitlines() if len(line) >= SECRET_LINE]
-    plain = {value, repr(value)[1:-1], *lines}
-    return plain | {json.dumps(text, ensure_ascii=ascii_)[1:-1] for text in plain for ascii_ in (True, False)}
-
-
 def _refuse(word: str) -> None:
     raise ValueError(f"{word} is no JSON")
-
-
-def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)
-    except OSError:
-        pass
 
 
 def _describe(code: int) -> Json:

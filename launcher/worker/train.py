@@ -1,22 +1,27 @@
 """The training process: one call of Ultralytics, with everything it would do silently made explicit or recorded.
 
-Promises: only what the user set is passed on; nothing is written outside the box; each finished epoch leaves a copy
-of its checkpoint, a manifest and an event, in this order; a resume is what it claims to be, or it fails.
+Promises: only what the user set is passed on; nothing is written outside the box (but for temporary files, where its
+path is too long for sockets); each finished epoch leaves a copy of its checkpoint, a manifest and an event, in this
+order; a resume is what it claims to be, or it fails.
 """
 
 from __future__ import annotations
 
+import atexit
+import csv
 import hashlib
 import json
+import math
 import os
 import platform
 import shutil
 import sys
+import tempfile
 import time
 import traceback
 from typing import Any
 
-from . import checkpoint, manifest, view
+from . import checkpoint, manifest, scratch, view
 from .box import EXIT_EXPIRED, Box
 from .events import Emitter, hold_lifeline
 from .guard import Guard, GuardError
@@ -36,12 +41,15 @@ class ExpiredError(Exception):
 
 def train(root: str) -> int:
     """Train the box's job. Returns 0 when done, EXIT_EXPIRED when it left for lack of time, 1 when it failed."""
-    hold_lifeline()
-    box = Box(root)
     emit = Emitter()
+    emit("preparing", what="importing torch and Ultralytics")
+    box = Box(root)
+    hold_lifeline(lambda: scratch.remove(box))
     try:
+        training = Training(box, emit)
+        training.check_versions()
         _environment(box)
-        Training(box, emit).run()
+        training.run()
     except ExpiredError:
         return EXIT_EXPIRED
     except Exception as error:  # noqa: BLE001  the last place that can say why
@@ -72,18 +80,9 @@ def _environment(box: Box) -> None:
     """
     os.makedirs(box.work, exist_ok=True)
     os.chdir(box.work)
-    os.environ.update(
-        YOLO_CONFIG_DIR=os.path.join(box.work, "cfg"),
-        YOLO_OFFLINE="1",
-        YOLO_AUTOINSTALL="0",
-        ULTRALYTICS_SAFE_LOAD="1",
-        MPLCONFIGDIR=os.path.join(box.work, "mpl"),
-        XDG_CACHE_HOME=os.path.join(box.work, "cache"),
-        TORCH_HOME=os.path.join(box.work, "torch"),
-        TMPDIR=os.path.join(box.work, "tmp"),
-    )
+    os.environ.update(_variables(box))
     os.environ.pop("ULTRALYTICS_API_KEY", None)
-    os.makedirs(os.environ["TMPDIR"], exist_ok=True)
+    temporary(box)
     fonts = os.path.join(os.environ["YOLO_CONFIG_DIR"], "Ultralytics")
     os.makedirs(fonts, exist_ok=True)
     import matplotlib
@@ -106,6 +105,28 @@ def _environment(box: Box) -> None:
     )
 
 
+def _variables(box: Box) -> dict[str, str]:
+    """What is read from the environment: no network, and every folder that would be in the home folder in the box."""
+    folders = {
+        "YOLO_CONFIG_DIR": "cfg",
+        "MPLCONFIGDIR": "mpl",
+        "XDG_CACHE_HOME": "cache",
+        "TORCH_HOME": "torch",
+        "CUDA_CACHE_PATH": "cuda",
+        "TRITON_CACHE_DIR": "triton",
+        "TORCHINDUCTOR_CACHE_DIR": "inductor",
+    }
+    flags = {"YOLO_OFFLINE": "1", "YOLO_AUTOINSTALL": "0", "ULTRALYTICS_SAFE_LOAD": "1"}
+    return {**flags, **{name: os.path.join(box.work, folder) for name, folder in folders.items()}}
+
+
+def temporary(box: Box) -> None:
+    """Give this process and its children their folder for temporary files, until it ends."""
+    atexit.register(scratch.remove, box)  # runs last: what tidies up in there is registered later, by imports
+    os.environ["TMPDIR"] = scratch.make(box)
+    tempfile.tempdir = None  # read the variable again
+
+
 class Training:
     """One process's share of an attempt: from the start, or from a checkpoint."""
 
@@ -117,9 +138,15 @@ class Training:
         self.guard = Guard(lambda code, **evidence: emit("warning", code=code, **evidence))
         self.epoch_open = False  # on_train_epoch_end fired since the last on_fit_epoch_end
         self.saved: checkpoint.Checkpoint | None = None
-        hours = self.job.get("max_hours")
+        self.hours = box.max_hours()
         begun = os.path.getmtime(box.started) if os.path.exists(box.started) else time.time()
-        self.deadline = begun + hours * 3600 if hours else float("inf")
+        self.deadline = begun + self.hours * 3600 if self.hours else float("inf")
+        self.used = 0.0  # seconds of train.time that processes before this one have used
+        self.start_epoch = 0  # as this process began; counts from 0
+
+    def check_versions(self) -> None:
+        """Before anything is imported or read: is this the environment that the run was packed for?"""
+        self.guard.versions(self.job.get("pins") or {}, strict=bool(self.attempt.get("check_pins")))
 
     def run(self) -> None:
         """Check what came, load, train."""
@@ -141,7 +168,8 @@ class Training:
         for name in ("on_train_start", "on_train_batch_end", "on_train_epoch_end", "on_model_save", "on_fit_epoch_end"):
             model.add_callback(name, getattr(self, name))
         self.resume = resume
-        trainer = _finishing(model._smart_load("trainer")) if resume is not None and resume.stop else None
+        self.finishing = resume is not None and (resume.stop or self._time_is_used_up(resume))
+        trainer = _finishing(model._smart_load("trainer")) if self.finishing else None
         model.train(trainer=trainer, **arguments, data=data, save_dir=self.box.train, device=device)
 
     def _check_inputs(self) -> None:
@@ -176,35 +204,48 @@ class Training:
         checkpoint.restore(self.box, resume)
         return os.path.join(self.box.train, "weights", "last.pt")
 
+    def _time_is_used_up(self, resume: checkpoint.Checkpoint) -> bool:
+        """Whether nothing is left of train.time, which Ultralytics counts anew in each process."""
+        asked = self.job["train"].get("time")
+        self.used = _seconds(resume.path("results.csv")) if asked else 0.0
+        return bool(asked) and self.used >= float(asked) * 3600
+
     # Callbacks of Ultralytics, in the order in which they fire.
 
     def on_train_start(self, trainer: Any) -> None:
         """Record what the trainer really does: args.yaml is the request, not the evidence."""
         self.guard.device(str(self.attempt.get("device") or "auto"), trainer.device.type)
-        if self.resume is not None and not self.resume.stop and trainer.start_epoch != self.resume.epoch:
+        if self.resume is not None and not self.finishing and trainer.start_epoch != self.resume.epoch:
             raise RuntimeError(f"resumed at epoch {trainer.start_epoch + 1}, not after {self.resume.epoch}")
         if self.resume is not None:
             digest = next(file["sha256"] for file in self.resume.entries if file["path"].endswith("last.pt"))
-            self.emit("resumed", epoch=self.resume.epoch, checkpoint=digest, finishing=self.resume.stop)
+            self.start_epoch = trainer.start_epoch
+            if self.used and not self.finishing:
+                trainer.train_time_start -= self.used  # results.csv has the sum of all processes then
+            self.emit("resumed", epoch=self.resume.epoch, checkpoint=digest, finishing=self.finishing)
         self.emit("started", **_effective(trainer), restart=int(os.environ.get("SAMERUN_RESTART", "0")))
 
     def on_train_batch_end(self, trainer: Any) -> None:
         """Guard the losses of each batch."""
-        losses = _losses(trainer) if trainer.epoch == 0 else {}
-        self.guard.batch(trainer.epoch == 0, losses, trainer.batch_size)
+        first = trainer.epoch == self.start_epoch
+        self.guard.batch(first, _losses(trainer) if first else {}, trainer.batch_size)
 
     def on_train_epoch_end(self, trainer: Any) -> None:
         """The epoch's batches are done; validation, CSV row and checkpoint follow."""
-        self.guard.epoch(trainer.device.type, _losses(trainer))
+        raw = {key: float(value) for key, value in trainer.tloss.items()}  # label_loss_items rounds them
+        self.guard.epoch(trainer.device.type, raw, float(trainer.args.box))
         self.epoch_open = True
 
     def on_model_save(self, trainer: Any) -> None:
-        """Copy the checkpoint aside and publish it."""
+        """Copy the checkpoint aside and publish it, unless the epoch that it holds is spoilt."""
+        if self.used:
+            trainer.start_epoch = 0  # for Ultralytics' estimate of epochs by train.time, now that the clock has the sum
+        if bad := _not_finite(trainer):
+            self.guard.warn("checkpoint-not-finite", epoch=trainer.epoch + 1, values=bad)
+            return
         best_is_last = trainer.best_fitness == trainer.fitness
         self.saved = checkpoint.set_aside(self.box, trainer.epoch + 1, bool(trainer.stop), best_is_last)
-        files = self.saved.files()
-        stable = [manifest.entry(self.box.out, "train/args.yaml")]
-        manifest.write(self.box, "epoch", files + stable, complete=False, epoch=self.saved.epoch, stop=self.saved.stop)
+        checkpoint.announce(self.box, self.saved)
 
     def on_fit_epoch_end(self, trainer: Any) -> None:
         """One event for an epoch; this fires once more for the final evaluation of best.pt."""
@@ -212,12 +253,16 @@ class Training:
             self.emit("final_eval", metrics=dict(trainer.metrics), speed=dict(trainer.validator.speed))
             return
         self.epoch_open = False
+        trainer.start_epoch = self.start_epoch
+        saved = self.saved if self.saved is not None and self.saved.epoch == trainer.epoch + 1 else None
+        if saved is not None and trainer.stop and not saved.stop:  # train.time is looked at again after the copy
+            checkpoint.ends(self.box, saved)
         self.emit("epoch", **_epoch(trainer))
-        if self.saved is not None and self.saved.epoch == trainer.epoch + 1:
-            files = [{key: file[key] for key in ("path", "size", "sha256")} for file in self.saved.files()]
-            self.emit("checkpoint", epoch=self.saved.epoch, files=files)
+        if saved is not None:
+            files = [{key: file[key] for key in ("path", "size", "sha256")} for file in saved.files()]
+            self.emit("checkpoint", epoch=saved.epoch, files=files)
         if time.time() + LEAVE_MARGIN * (trainer.epoch_time or 0.0) > self.deadline and not trainer.stop:
-            self.emit("error", reason=f"max_hours ({self.job['max_hours']}) would be over within the next epoch")
+            self.emit("error", reason=f"max_hours ({self.hours}) would be over within the next epoch")
             raise ExpiredError
 
 
@@ -245,6 +290,22 @@ def _losses(trainer: Any) -> Json:
     """The epoch's mean training losses so far, by Ultralytics' names (box_loss, cls_loss, dfl_loss)."""
     items = trainer.label_loss_items(trainer.tloss, prefix="train")
     return {key.split("/", 1)[-1]: float(value) for key, value in items.items()}
+
+
+def _not_finite(trainer: Any) -> Json:
+    """What of an epoch's losses and its fitness is no number: Ultralytics would go on from such a checkpoint."""
+    found = {**trainer.tloss, "loss": trainer.loss, "fitness": trainer.fitness}
+    values = {key: float(value) for key, value in found.items() if value is not None}
+    return {key: str(value) for key, value in values.items() if not math.isfinite(value)}
+
+
+def _seconds(results: str) -> float:
+    """The time column in the last row of a results.csv; 0 where there is none."""
+    if not os.path.exists(results):
+        return 0.0
+    with open(results, encoding="utf-8", newline="") as stream:
+        rows = [{key.strip(): value for key, value in row.items()} for row in csv.DictReader(stream)]
+    return float(rows[-1].get("time") or 0.0) if rows else 0.0
 
 
 def _epoch(trainer: Any) -> Json:

@@ -28,7 +28,7 @@ class DataMismatchError(Exception):
 def make(box: Box) -> str:
     """Check the dataset against in/data.json and lay the view below work/data; returns the path of its data.yaml.
 
-    Sizes are always compared, digests when the attempt asks for it (the data travelled). Raises DataMismatchError.
+    Sizes are always compared, digests too unless the attempt says that nothing travelled. Raises DataMismatchError.
     """
     listing = read_json(os.path.join(box.inbox, "data.json"))
     attempt = box.attempt()
@@ -37,7 +37,7 @@ def make(box: Box) -> str:
     done = os.path.join(view, DONE)
     if os.path.exists(done):
         return done  # a restarted training: the view is whole, and so is the label cache in it
-    _check(source, listing, digests=bool(attempt.get("verify_data")))
+    _check(source, listing, digests=attempt.get("verify_data") is not False)
     copies = set(listing.get("copy", ()))
     for split, items in listing["splits"].items():
         lines = []

@@ -65,10 +65,11 @@ class Arena:
         rows = self.store.rows()
         return self.store.read(rows[0].id) if rows else None
 
-    def launch(self) -> subprocess.Popen[bytes]:
-        """`launch attach`, or the spec again, which must find the run that is going on."""
+    def launch(self, attach: bool | None = None) -> subprocess.Popen[bytes]:
+        """`launch attach`, or the spec again, which must find the run that is going on; None is either by chance."""
         record = self.record
         again = record is not None and not record.state.ended and self.random.random() < 0.5
+        again = again if attach is None else attach
         argv = ["attach", record.id] if again and record is not None else [str(self.spec)]
         with (self.root / "launches.log").open("ab") as log:
             return subprocess.Popen(

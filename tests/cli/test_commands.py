@@ -104,7 +104,7 @@ def test_a_failed_training_exits_1_and_keeps_what_it_has(launch: Launch, spec: P
 
 
 def test_detach_returns_at_once_and_attach_follows_to_the_end(launch: Launch, spec: Path) -> None:
-    slow = {"SAMERUN_STUB_EPOCH_S": "0.5"}
+    slow = {"SAMERUN_STUB_EPOCH_S": "2"}
     assert launch(spec, "--detach", **slow).code == 0
     assert launch("ps", "--json").json[0]["state"] in ("queued", "running")
     followed = launch("logs", "tiny", "-f", "--events")

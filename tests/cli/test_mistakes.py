@@ -105,7 +105,7 @@ def test_a_backend_that_is_not_there(launch: Launch, spec: Path) -> None:
 def test_a_run_that_is_not_there(launch: Launch) -> None:
     said = launch("show", "nothing")
     assert said.code == 2
-    assert "launch ps" in said.err
+    assert "SAMERUN_RUNS_DIR" in said.err
 
 
 def test_a_device_that_is_not_there(launch: Launch, spec: Path) -> None:

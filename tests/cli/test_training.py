@@ -83,8 +83,9 @@ def test_a_training_that_ultralytics_refuses_fails_with_its_reason(
     monkeypatch.delenv("SAMERUN_PAYLOAD")
     _dataset(tmp_path / "data")
     spec = tmp_path / "own.yaml"
-    spec.write_text("model: no-such-model.yaml\ndata: data/data.yaml\ntrain: {epochs: 1}\n")
+    (tmp_path / "broken.pt").write_bytes(b"no weights")
+    spec.write_text("model: broken.pt\ndata: data/data.yaml\ntrain: {epochs: 1}\n")
     said = launch(spec, "--json")
     assert said.code == 1
     assert said.json[-1]["state"] == "failed"
-    assert "no-such-model.yaml" in said.json[-1]["reason"]
+    assert "broken.pt" in said.json[-1]["reason"]

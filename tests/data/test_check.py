@@ -12,6 +12,7 @@ from launcher.data import fingerprint as fingerprint_module
 from launcher.data.check import check, examine, inspect_image, parse_rows
 from launcher.data.dataset import read_dataset
 from launcher.data.fingerprint import fingerprint
+from launcher.finding import Severity
 from tests.data.trees import encoded, jpeg, picture, sound, write
 
 LABEL = "labels/train/v0/a.txt"
@@ -232,3 +233,23 @@ def test_no_text_breaks_the_parser(text: str) -> None:
     assert bool(rows.classes) == bool(rows.areas)
     assert all(area >= 0.0 for area in rows.areas)
     assert all(1 <= line <= len(text.splitlines()) for line, _ in rows.wrong)
+
+
+def test_the_same_picture_to_train_and_to_judge_on(tmp_path: Path) -> None:
+    sound(tmp_path)
+    twins: dict[str, bytes | str] = {f"images/val/v2/{name}.png": picture(1) for name in "def"}
+    write(tmp_path, twins)
+    problems, findings = check(read_dataset(tmp_path / "data.yaml"))
+    assert problems == []
+    (finding,) = findings
+    assert (finding.code, finding.severity) == ("data-split-same-image", Severity.WARNING)
+    assert finding.message == "3 of 3 images in `val` have the bytes of ones in `train`: the scores will be too good"
+    assert finding.evidence == (
+        "images/val/v2/d.png is images/train/v0/b.png, images/val/v2/e.png is images/train/v0/b.png, and 1 more"
+    )
+
+
+def test_the_same_path_in_both_splits_is_told_once(tmp_path: Path) -> None:
+    yaml = sound(tmp_path, "train: images/train\nval: [images/val, images/train/v0]\nnames: [starfish]\n")
+    _, findings = check(read_dataset(yaml))
+    assert [finding.code for finding in findings] == ["data-split-overlap"]

@@ -59,6 +59,22 @@ def test_the_same_run_takes_the_same_time(make: MakeCase) -> None:
     assert seconds(found.memory_gb) == (3.1, 3.1)
 
 
+def test_one_epoch_is_no_epochs(make: MakeCase) -> None:
+    found = of(make("cuda", machine=OWN.machine, model="yolo11n.pt", epochs=1), [OWN]).total_seconds
+    assert found is not None
+    assert found.basis.startswith("1 epoch, training and validation only; 1 epoch of run baseline-1")
+
+
+def test_the_start_up_is_known_where_it_was_measured(make: MakeCase) -> None:
+    case = make("cuda", machine=OWN.machine, model="other.pt")
+    runs = [replace(OWN, run=name, start_up_seconds=seconds) for name, seconds in (("a", 9.0), ("a", 9.0), ("b", 14.0))]
+    found = of(case, [*runs, OWN, replace(OWN, machine="another", start_up_seconds=99.0)]).start_up_seconds
+    assert found is not None
+    assert seconds(found) == (9.0, 14.0)
+    assert found.basis == "2 runs on this machine, from the worker's start to the training's"
+    assert of(case, [OWN]).start_up_seconds is None
+
+
 def test_pixels_and_validation_open_the_range(make: MakeCase) -> None:
     found = of(make("cuda", machine=OWN.machine, model="yolo11n.pt", imgsz=1280), [OWN])
     assert seconds(found.epoch_seconds) == (300.0, 1200.0)

@@ -48,6 +48,9 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
      {"cache": "disk", "room": Room(disk=80 * GB)}),
     ("train.cache-disk-does-not-fit", {"cache": "disk", "room": Room(disk=20 * GB)},
      {"cache": "ram", "room": Room(disk=20 * GB)}),
+    ("train.imgsz-rounded", {"imgsz": 100}, {"imgsz": 96}),
+    ("train.imgsz-rounded", {"imgsz": 96, "model": "yolov8n-p6.yaml"}, {"imgsz": 96, "model": "yolov8n-p2.yaml"}),
+    ("train.imgsz-rounded", {"imgsz": 96, "model": "yolov5n6u.pt"}, {"imgsz": 128, "model": "/w/yolov5n6u.pt"}),
     ("train.val-off", {"val": False}, {"val": True}),
     ("train.time-replans", {"time": 2.0}, {"time": None}),
     ("train.not-deterministic", {"deterministic": False}, {}),
@@ -222,10 +225,7 @@ def test_caches_have_the_size_that_ultralytics_writes(make: MakeCase) -> None:
 def test_the_worker_fixes_the_variables_that_are_told() -> None:
     source = (ROOT / "launcher/worker/train.py").read_text(encoding="utf-8")
     environment = source[source.index("def _environment") : source.index("class Training")]
-    # keyword arguments of os.environ.update, and what is popped
-    fixed = set(re.findall(r"\b([A-Z][A-Z_]{5,})=", environment)) | set(
-        re.findall(r'environ\.pop\("(\w+)"', environment)
-    )
+    fixed = set(re.findall(r'"([A-Z][A-Z_]{5,})"', environment))
     assert fixed == set(machine_rules.FIXED_BY_WORKER)
 
 
@@ -243,13 +243,21 @@ EXPECTED: dict[str, tuple[set[str], set[str]]] = {
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_jobspecs(name: str, arguments: Arguments) -> None:
-    spec = load_spec(ROOT / f"jobspecs/{name}.yaml", env={"COTS_DATA": "/cots/data.yaml"}, arguments=arguments).spec
+def test_jobspecs(name: str, arguments: Arguments, tmp_path: Path) -> None:
+    data = tmp_path / "data.yaml"
+    data.write_text("names: [cots]\n")
+    spec = load_spec(ROOT / f"jobspecs/{name}.yaml", env={"COTS_DATA": str(data)}, arguments=arguments).spec
     found = hazards(spec, Offer("this laptop", "cpu"), COTS, HERE, arguments)
     said, not_said = EXPECTED[name]
     assert said <= codes(found)
     assert not codes(found) & not_said
     assert not [finding for finding in found if finding.severity is Severity.ERROR]  # every one of them runs
+
+
+def test_the_image_size_that_is_trained_with_is_told(make: MakeCase) -> None:
+    finding = next(one for one in find(make(imgsz=100)) if one.code == "train.imgsz-rounded")
+    assert finding.message == "imgsz 100 is no multiple of 32: Ultralytics trains with 128"
+    assert finding.remedy.startswith("--set train.imgsz=128")
 
 
 def test_a_box_gain_of_yolov5_stays_runnable_and_is_told_in_numbers(make: MakeCase) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from launcher import registry
 from launcher.backend import State
 from launcher.errors import CapacityError, Exit, IntegrityError, RemoteError
-from launcher.runs import attempts, collect, drive, events
+from launcher.runs import attempts, collect, events, following, release
 from launcher.runs import record as records
 from launcher.runs.state import RunState
 from launcher.runs.store import Store
@@ -25,7 +26,7 @@ DONE = (3, State.SUCCEEDED)
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drive, "RETRY_S", 0.001)
+    monkeypatch.setattr(following, "RETRY_S", 0.001)
 
 
 def verified(world: World) -> None:
@@ -305,14 +306,78 @@ def test_what_does_not_come_back_whole_is_not_thrown_away_on_the_machine(tmp_pat
         return b"?" if data == b"last of 2" else data
 
     world.backend.spoil = spoil
-    world.driver().drive()
-    assert "run-abc-a1" not in world.machine.released
     if how is State.FAILED:
+        world.driver().drive()
         assert "not released" in world.record.checked["left_over"][0]
         assert world.record.state is RunState.FAILED
-        assert attempts.checkpoint_epoch(world.folder) is None
     else:
-        verified(world)
+        with pytest.raises(IntegrityError, match=r"last\.pt") as caught:
+            world.driver().drive()
+        assert caught.value.exit_code is Exit.INTEGRITY
+        assert "launch fetch" in (caught.value.remedy or "")
+        assert world.record.state is RunState.COLLECTING
+        assert world.machine.accepted == ["run-abc-a1"], "no epoch is trained again behind the user's back"
+    assert world.machine.released == []
+    assert attempts.checkpoint_epoch(world.folder) is None
+    driver = world.launch()
+    if how is State.FAILED:
+        store = Store(world.settings.runs_dir)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(registry, "load", lambda name, settings: world.backend)
+            assert release.left_over(release.tidy(world.settings, store, world.record)) == []
+        assert world.machine.released == ["run-abc-a1"]
+        driver = world.launch()
+        driver.again()
+    driver.drive()
+    verified(world)
+    assert world.machine.resumed == [0, 2], "the checkpoint was brought after all"
+
+
+@pytest.mark.parametrize("path", [ARGS, "train/labels.jpg"])
+@pytest.mark.parametrize("how", [State.LOST, State.EXPIRED])
+def test_one_bad_file_holds_up_no_checkpoint(tmp_path: Path, how: State, path: str) -> None:
+    machine = Machine(ends=[(2, how), DONE])
+
+    def picture(work: Work) -> None:
+        if work.attempt.number == 1:
+            work.files["train/labels.jpg"] = b"picture"
+            work.publish(complete=False, epoch=2)
+            work.lines[:] = work.lines[: -1 if how is State.EXPIRED else None]
+
+    machine.after = picture
+    world = World(tmp_path, machine)
+    first = machine.work
+
+    def spoil(asked: str, data: bytes) -> bytes | None:
+        return b"?" if asked == path and len(first) == 1 else data
+
+    world.backend.spoil = spoil
+    world.driver().drive()
+    verified(world)
+    assert machine.resumed == [0, 2]
+    assert path in world.record.attempts[0].kept
+    assert sorted(machine.released) == ["run-abc-a1", "run-abc-a2"], "verified without it"
+
+
+@pytest.mark.parametrize("how", [State.LOST, State.EXPIRED])
+def test_a_manifest_that_is_always_wrong_starts_nothing_over(tmp_path: Path, how: State) -> None:
+    world = World(tmp_path, Machine(ends=[(2, how), DONE]))
+    world.backend.spoil = lambda path, data: b"{" if path == "manifest.json" else data
+    with pytest.raises(IntegrityError):
+        world.driver().drive()
+    assert world.record.state is RunState.COLLECTING
+    world.launch().drive()
+    verified(world)
+    assert world.machine.resumed == [0, 2]
+
+
+def test_a_machine_lost_after_the_last_word_loses_nothing(tmp_path: Path) -> None:
+    machine = Machine()
+    machine.after = lambda work: setattr(work, "state", State.LOST)
+    world = World(tmp_path, machine)
+    world.driver().drive()
+    verified(world)
+    assert machine.accepted == ["run-abc-a1"]
 
 
 def test_a_manifest_that_is_listed_and_not_handed_over_is_asked_for_again(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ from launcher.runs import record as records
 from launcher.runs import store as module
 from launcher.runs.record import AttemptRecord, RunRecord
 from launcher.runs.state import NEXT, IllegalTransitionError, RunState
-from launcher.runs.store import INDEX, Store, _row
+from launcher.runs.store import INDEX, Store, _row, open_run
+from launcher.settings import Settings
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -256,6 +258,66 @@ def test_runs_are_found_by_what_people_type(store: Store, tmp_path: Path, monkey
     with pytest.raises(NotFoundError, match="another runs folder") as caught:
         store.resolve(str(elsewhere.folder("far-aaaaaa")))
     assert str(elsewhere.root) in (caught.value.remedy or "")
+
+
+def test_a_run_is_opened_where_it_lies(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = Settings(runs_dir=store.root, cache_dir=tmp_path / "cache")
+    store.create(fresh("smoke-aaaaaa", "smoke"), {})
+    elsewhere = Store(tmp_path / "elsewhere")
+    elsewhere.create(fresh("far-aaaaaa", "far"), {})
+    settings, found, record = open_run(here, "smoke")
+    assert (settings, found.root, record.id) == (here, store.root, "smoke-aaaaaa")
+    settings, found, record = open_run(here, str(elsewhere.folder("far-aaaaaa")))
+    assert (settings.runs_dir, settings.cache_dir) == (elsewhere.root.resolve(), here.cache_dir)
+    assert (found.root, record.id) == (elsewhere.root.resolve(), "far-aaaaaa")
+    monkeypatch.chdir(elsewhere.folder("far-aaaaaa"))
+    assert open_run(here, ".")[2].id == "far-aaaaaa"
+    assert open_run(here, str(store.folder("smoke-aaaaaa")))[0] == here
+    with pytest.raises(NotFoundError) as caught:
+        open_run(here, "far")
+    assert f"runs are looked for in {store.root}; set SAMERUN_RUNS_DIR" in (caught.value.remedy or "")
+
+
+def test_who_wants_to_drive_waits_for_who_only_looks(store: Store) -> None:
+    store.create(fresh("run-a"), {})
+    other, found = Store(store.root), []
+
+    def drive() -> None:
+        with other.driving("run-a") as free:
+            found.append(free)
+
+    with store.looking("run-a") as looks:
+        assert looks
+        thread = threading.Thread(target=drive)
+        thread.start()
+        thread.join(0.2)
+        assert found == []
+    thread.join(5)
+    assert found == [True]
+    with store.driving("run-a"), other.looking("run-a") as looks:
+        assert not looks
+
+
+def test_a_wish_to_end_lasts_until_it_is_forgotten(store: Store) -> None:
+    store.create(fresh("run-a"), {})
+    assert not store.wished_cancelled("run-a")
+    store.wish_cancelled("run-a")
+    assert Store(store.root).wished_cancelled("run-a")
+    store.forget_cancelled("run-a")
+    store.forget_cancelled("run-a")
+    assert not store.wished_cancelled("run-a")
+
+
+def test_a_full_disk_while_rebuilding_is_a_storage_error(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.create(fresh("run-a"), {})
+
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(module, "_put", full)
+    with pytest.raises(StorageError) as caught:
+        store.rebuild()
+    assert caught.value.remedy
 
 
 def test_one_process_drives_and_others_see_it(store: Store) -> None:

@@ -33,11 +33,15 @@ def as_values(text: str) -> Any:
 
 
 @pytest.mark.parametrize("path", JOBSPECS, ids=lambda path: path.name)
-def test_every_ready_spec_is_valid_and_loads(path: Path, validator: jsonschema.Draft202012Validator) -> None:
+def test_every_ready_spec_is_valid_and_loads(
+    path: Path, validator: jsonschema.Draft202012Validator, tmp_path: Path
+) -> None:
     text = path.read_text()
     validator.validate(as_values(text))
     assert text.startswith("# ")
-    spec = load_spec(path, env={"COTS_DATA": "/data/cots/data.yaml"}).spec
+    data = tmp_path / "data.yaml"
+    data.write_text("")
+    spec = load_spec(path, env={"COTS_DATA": str(data)}).spec
     assert spec.name == path.stem.replace("_", "-")
 
 

@@ -39,9 +39,9 @@ class Outbox:
             if faults := self.faults.get(path):
                 faults.pop(0)(target)
 
-    def install(self, folder: Path, *, beside: bool = False) -> Synced:
+    def install(self, folder: Path) -> Synced:
         raw = self.manifest()
-        return install(self.fetch, manifests.parse(raw), raw, folder, beside=beside)
+        return install(self.fetch, manifests.parse(raw), raw, folder)
 
 
 def state(folder: Path) -> dict[str, bytes]:

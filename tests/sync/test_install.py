@@ -14,6 +14,7 @@ import pytest
 
 from launcher.errors import RemoteError, StorageError
 from launcher.sync import install as module
+from launcher.sync import manifest as manifests
 from launcher.sync.install import INCOMING, READY, settle
 from tests.sync.outbox import Fault, Outbox, state
 
@@ -41,6 +42,13 @@ def later(epoch: int = 2) -> Outbox:
     """The outbox one epoch on: the checkpoint is another, args.yaml is the same."""
     changed = {path: data.replace(b"1", str(epoch).encode()) for path, data in FILES.items()}
     return Outbox({**changed, "train/args.yaml": FILES["train/args.yaml"]}, epoch)
+
+
+class Died(Outbox):
+    """Of an attempt that ended before its first epoch: neither complete nor with a checkpoint."""
+
+    def manifest(self) -> bytes:
+        return super().manifest().replace(b'"complete": true', b'"complete": false')
 
 
 def whole(folder: Path, outbox: Outbox) -> bool:
@@ -150,24 +158,106 @@ def test_half_of_a_new_checkpoint_never_displaces_the_old_one(folder: Path) -> N
 def test_beside_a_checkpoint_only_other_files_come(folder: Path) -> None:
     old = Outbox(FILES, 1)
     old.install(folder)
-    died = Outbox({**later().files, "train/train_batch0.jpg": b"new"})
-    assert died.install(folder, beside=True).installed == ("train/train_batch0.jpg",)
+    died = Died({**later().files, "train/train_batch0.jpg": b"new"})
+    assert died.install(folder).installed == ("train/train_batch0.jpg",)
     assert died.fetched == ["train/train_batch0.jpg"]
     here = state(folder)
     assert here.pop("train/train_batch0.jpg") == b"new"
     assert here == {**old.files, "manifest.json": old.manifest()}
 
 
+@pytest.mark.parametrize("path", ["train/args.yaml", "train/labels.jpg"])
+def test_a_file_that_never_comes_holds_up_no_checkpoint(folder: Path, path: str) -> None:
+    old, new = Outbox(FILES, 1), later()
+    old.install(folder)
+    new.files["train/args.yaml"] = b"changed"
+    new.faults[path] = [flip] * 9
+    found = new.install(folder)
+    assert set(found.wrong) == {path}
+    assert found.checkpoint
+    here = state(folder)
+    manifest = manifests.parse(here.pop("manifest.json"))
+    assert manifest.epoch == 2
+    assert not manifest.complete
+    assert path not in {entry.path for entry in manifest.files}
+    assert here == {**new.files, path: old.files[path]}
+    new.faults.clear()
+    assert new.install(folder).installed == (path,)
+    assert whole(folder, new)
+
+
+@pytest.mark.parametrize("path", manifests.CHECKPOINT)
+def test_a_checkpoint_that_is_not_whole_is_said(folder: Path, path: str) -> None:
+    outbox = later()
+    outbox.faults[path] = [flip] * 9
+    assert not outbox.install(folder).checkpoint
+    assert "manifest.json" not in state(folder)
+
+
+def test_an_older_checkpoint_changes_nothing(folder: Path) -> None:
+    new = later(3)
+    new.install(folder)
+    assert later(2).install(folder).checkpoint
+    assert whole(folder, new)
+
+
+def test_an_unfinished_set_never_replaces_a_finished_one(folder: Path) -> None:
+    final = Outbox({path: data + b", final" for path, data in FILES.items()})
+    final.install(folder)
+    behind = later(9)
+    behind.files["train/more.jpg"] = b"more"
+    assert behind.install(folder).installed == ()
+    assert behind.fetched == []
+    assert whole(folder, final)
+
+
+def test_which_is_older_is_decided_when_it_is_its_turn(folder: Path) -> None:
+    """Two collections at once: the manifest of the slow one was the newest when it was read."""
+    slow, final = later(2), Outbox({path: data + b", final" for path, data in FILES.items()})
+    began, go_on = threading.Event(), threading.Event()
+
+    def wait(path: Path) -> None:
+        began.set()
+        go_on.wait(10)
+
+    final.faults["train/results.csv"] = [wait]
+    threads = [threading.Thread(target=final.install, args=(folder,))]
+    threads[0].start()
+    began.wait(10)
+    threads.append(threading.Thread(target=slow.install, args=(folder,)))
+    threads[1].start()
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    assert whole(folder, final)
+
+
+def test_what_an_earlier_manifest_had_asked_for_is_not_taken_for_this_one_s(folder: Path) -> None:
+    Outbox(FILES, 1).install(folder)
+    stuck = later(2)
+    stuck.faults["train/weights/last.pt"] = [flip] * 9
+    stuck.install(folder)
+    third = later(3)
+    third.files["train/labels.jpg"] = FILES["train/labels.jpg"]  # as it is here; another waits among what came
+    assert third.install(folder).whole
+    assert whole(folder, third)
+
+
 def test_what_a_failing_fetch_had_brought_is_not_fetched_again(folder: Path) -> None:
     outbox = Outbox(FILES, 1)
 
     def hang_up(path: Path) -> None:
+        path.unlink()
         raise RemoteError("gone")
 
     outbox.faults["train/labels.jpg"] = [hang_up]
     with pytest.raises(RemoteError):
         outbox.install(folder)
-    assert state(folder) == {}
+    here = state(folder)
+    manifest = manifests.parse(here.pop("manifest.json"))
+    assert here == {path: data for path, data in FILES.items() if path != "train/labels.jpg"}
+    assert {entry.path for entry in manifest.files} == set(here)
+    assert manifest.epoch == 1
     came = set(outbox.fetched)
     outbox.fetched.clear()
     assert outbox.install(folder).whole

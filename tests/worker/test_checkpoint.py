@@ -40,6 +40,7 @@ def train(box: Box, epoch: int) -> None:
         Path(box.train, "weights", f"{name}.pt").write_bytes(f"{name} of {epoch}".encode() * 100)
     rows = "".join(f"{n},{n}\n" for n in range(1, epoch + 1))
     Path(box.train, "results.csv").write_text("epoch,time\n" + rows)
+    Path(box.train, "args.yaml").write_text(f"epochs: 9\nepoch: {epoch}\n")
 
 
 def aside(box: Box, epoch: int, **more: Any) -> checkpoint.Checkpoint:
@@ -254,6 +255,28 @@ def test_restoring_puts_the_epoch_back_whole_and_drops_later_rows(box: Box, monk
         assert not any(".part-" in path for path in manifest.train_files(box.out))
         if ended:
             break
+
+
+def test_what_is_restored_is_what_the_manifest_lists(box: Box) -> None:
+    sent(box)
+    adopted = checkpoint.adopt(box)
+    assert adopted is not None
+    checkpoint.restore(box, adopted)
+    train(box, 5)  # the next epoch has begun to write
+    found = parse(Path(box.manifest).read_bytes())
+    assert (found.kind, found.complete, found.epoch, found.stop) == ("epoch", False, 4, False)
+    assert {entry.path for entry in found.files} == {*checkpoint.TARGETS.values()}
+    for entry in found.files:
+        assert hashlib.sha256(Path(box.out, entry.at).read_bytes()).hexdigest() == entry.sha256
+
+
+def test_that_an_epoch_was_the_last_can_be_said_afterwards(box: Box) -> None:
+    checkpoint.ends(box, aside(box, 2))
+    found = checkpoint.newest(box)
+    assert of(found) == 2
+    assert found is not None
+    assert found.stop
+    assert parse(Path(box.manifest).read_bytes()).stop
 
 
 def test_the_manifest_of_an_ended_training_names_copies_and_not_torn_weights(box: Box) -> None:

@@ -104,7 +104,8 @@ class Asking(Given):
         events = watched.events(watched.all_lines(backend, handle))
         assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
         assert {event["attempt"] for event in events} == {handle.attempt}
-        assert [event["event"] for event in events] == ["started", *(["epoch", "checkpoint"] * 3), "done"]
+        names = ["preparing", "started", *(["epoch", "checkpoint"] * 3), "done"]
+        assert [event["event"] for event in events] == names
 
     def test_odd_output_breaks_nothing(self, backend: Backend[Any], make_attempt: AttemptMaker) -> None:
         handle = backend.submit(backend.prepare(make_attempt(epochs=1, stub={"write": ODD_OUTPUT.hex()})))
@@ -159,7 +160,7 @@ class Asking(Given):
         can(backend, Feature.LIVE_LINES)
         attempt, handle = self.at_gate(backend, make_attempt, faults)
         lines = watched.all_lines(backend, handle)
-        assert [event["event"] for event in watched.events(lines)] == ["started", "epoch", "checkpoint"]
+        assert [event["event"] for event in watched.events(lines)] == ["preparing", "started", "epoch", "checkpoint"]
         assert backend.poll([handle])[handle.attempt].state is State.RUNNING
         make_attempt.let_go(attempt)
 
