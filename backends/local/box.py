@@ -53,7 +53,7 @@ def status_of(box: Path) -> Status:
     """What box, lock and exit.json say."""
     state = box / "state"
     try:
-        if not box.exists():
+        if not state.exists() and not box.exists():
             return Status(State.LOST, "its folder is gone")
         if (host := elsewhere(box)) and not (state / "exit.json").exists():
             return Status(State.UNKNOWN, f"it runs on {host}, which shares this folder: ask there")

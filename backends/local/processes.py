@@ -17,7 +17,7 @@ from launcher.errors import RemoteError, SamerunError
 from launcher.files import storage
 
 START_S = 20.0  # a supervisor takes 0.03 s to start; a machine that swaps, longer
-START_LOOK_S = 0.002
+START_LOOK_S = 0.0005
 CAFFEINATE = "/usr/bin/caffeinate"
 
 

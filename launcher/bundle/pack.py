@@ -71,8 +71,8 @@ def pack(
     digests.update({name: sha256_file(path) for name, path in carried.items()})
     digest = hashlib.sha256(_json({"files": digests, "data": fingerprint})).hexdigest()
     folder = cache_dir / "bundles" / digest
-    if _whole(folder):
-        return Bundle(digest, folder, _index(folder), packed=False)
+    if files := _whole(folder):
+        return Bundle(digest, folder, files, packed=False)
     with storage("packing the bundle", cache_dir):
         part = folder.with_name(f".part-{digest[:16]}-{os.getpid()}")
         shutil.rmtree(part, ignore_errors=True)
@@ -103,18 +103,20 @@ def pack(
 def unpack(cache_dir: Path, digest: str) -> Bundle:
     """The bundle of this digest from the cache. Raises NotFoundError when the cache no longer has it."""
     folder = cache_dir / "bundles" / digest
-    if not _whole(folder):
+    files = _whole(folder)
+    if not files:
         remedy = "start the run again from its spec.yaml"
         raise NotFoundError(f"the bundle {digest[:12]} is not in the cache {cache_dir} any more", remedy=remedy)
-    return Bundle(digest, folder, _index(folder), packed=False)
+    return Bundle(digest, folder, files, packed=False)
 
 
-def _whole(folder: Path) -> bool:
-    """Whether each file is there with its size. Digests are the worker's to check, and of each byte that travelled."""
+def _whole(folder: Path) -> tuple[InputFile, ...]:
+    """The files, if each is there with its size. Digests are the worker's to check, and of each byte that travelled."""
     try:
-        return all(file.source.stat().st_size == file.size for file in _index(folder))
+        files = _index(folder)
+        return files if all(file.source.stat().st_size == file.size for file in files) else ()
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False
+        return ()
 
 
 def _index(folder: Path) -> tuple[InputFile, ...]:

@@ -84,6 +84,8 @@ def summary(record: RunRecord, folder: Path) -> None:
     if record.reason:
         out.say(f"  reason   {record.reason}")
     out.say(f"  folder   {folder}")
+    if (best := folder / "train" / "weights" / "best.pt").is_file():
+        out.say(f"  weights  {best}")
     checked = record.checked
     if checked.get("files") is not None and checked.get("files"):
         what = f"{checked['files']} files, {out.size(checked['bytes'])}, each equal to the sha256 that the worker wrote"
@@ -250,6 +252,8 @@ def describe(event: Event) -> str:
     if event.name == "warning":
         more = ", ".join(f"{key} {value}" for key, value in fields.items() if key not in ("code", "reason"))
         return f"warning: {fields.get('code')} {fields.get('reason', '')} ({more})"
+    if event.name == "preparing":
+        return f"preparing: {fields.get('what')}"
     if event.name == "resumed":
         return f"resumed after epoch {fields.get('epoch')}, its checkpoint's digest checked"
     if event.name == "started":

@@ -91,7 +91,7 @@ def _switch(folder: Path, manifest: Manifest, good: Sequence[Entry], raw: bytes)
     if final:  # what is called verified survives a power cut
         for entry in good:
             flush(incoming / entry.path)
-    write_atomic(incoming / NAME, raw, durable=final)
+    write_atomic(incoming / NAME, raw, durable=final and bool(manifest.files))
     incoming.rename(folder / READY)
     _settle(folder)
 

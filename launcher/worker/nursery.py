@@ -6,18 +6,21 @@ supervisor has a session of its own and outlives it.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
+import socket  # noqa: F401  imported once, here, for all of them, like the next
 import sys
 
-from . import manifest  # noqa: F401  imported once, here, for all of them
+from . import manifest  # noqa: F401
 from .supervise import supervise
 
 
 def nurse() -> int:
     """Serve standard input to its end."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a supervisor: its box tells what became of it
+    gc.freeze()  # what is shared with the children stays shared
     for line in iter(sys.stdin.buffer.readline, b""):
         wanted = json.loads(line)
         if os.fork() == 0:
