@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+import time
 
 from launcher import registry
 from launcher.errors import Exit, RemoteError
@@ -21,7 +22,9 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="launch logs", description=__doc__)
     parser.add_argument("run", help="a run")
     parser.add_argument("-f", "--follow", action="store_true", help="go on until the run's attempt ends")
-    parser.add_argument("--events", action="store_true", help="the events, as JSON lines, instead of the log")
+    parser.add_argument(
+        "--events", "--json", dest="events", action="store_true", help="the events, as JSON lines, instead of the log"
+    )
     args = parser.parse_args(argv)
     settings, store, record = open_run(Settings.load(), args.run)
     run = look(settings, store, record).id
@@ -50,11 +53,12 @@ def _follow(settings: Settings, store: Store, run: str, cursors: dict[str, str],
             chunk = backend.lines(handle, cursor, WAIT_S)
             ended = not chunk.lines and backend.poll([handle])[handle.attempt].state.ended
         except RemoteError:
+            time.sleep(WAIT_S)
             continue
         for line in chunk.lines:
             event = events.parse(line)
             if (event is not None) is as_events:
-                sys.stdout.write((line[len(events.MARK) :] if as_events else events.clean(line)) + "\n")
+                sys.stdout.write(events.clean(line[len(events.MARK) :] if as_events else line) + "\n")
         sys.stdout.flush()
         cursor = chunk.cursor
         if ended:

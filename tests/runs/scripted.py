@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,7 @@ from launcher.runs.record import RunRecord
 from launcher.runs.state import RunState
 from launcher.runs.store import Store
 from launcher.settings import Settings
+from launcher.sync import manifest as manifests
 
 __all__ = ["DataSource", "Killed", "Machine", "Scripted", "State", "World"]
 LAST, BEST, CSV, ARGS = "train/weights/last.pt", "train/weights/best.pt", "train/results.csv", "train/args.yaml"
@@ -262,3 +264,28 @@ class World:
 def silent(times: int = 1) -> list[BaseException | None]:
     """A plan: this many calls are not answered."""
     return [RemoteError("no answer") for _ in range(times)]
+
+
+def verified(world: World) -> None:
+    """The run is what it says: verified, each epoch once, each event once, nothing accepted twice."""
+    record = world.record
+    assert record.state is RunState.VERIFIED, record
+    assert world.epochs() == [1, 2, 3]
+    assert record.epoch == 3
+    assert record.metrics == {"metrics/mAP50(B)": 0.9}
+    assert record.attempt is not None
+    assert record.attempt.started == {"device": "cpu"}
+    assert max(Counter(world.machine.accepted).values()) == 1
+    lines = [json.loads(line) for line in (world.folder / "events.jsonl").read_text().splitlines()]
+    assert max(Counter((line["attempt"], line["seq"]) for line in lines).values()) == 1
+    for attempt in record.attempts:
+        numbers = [line["seq"] for line in lines if line["attempt"] == attempt.id]
+        assert numbers == list(range(1, len(numbers) + 1))
+    last = [line for line in lines if line["attempt"] == record.attempts[-1].id]
+    assert last[-1]["event"] == "done"
+    log = (world.folder / "log.txt").read_text().splitlines()
+    assert max(Counter(log).values()) <= len(record.attempts)
+    manifest = manifests.parse((world.folder / "manifest.json").read_bytes())
+    assert manifest.complete
+    (row,) = Store(world.settings.runs_dir).rows()
+    assert (row.state, row.epoch) == ("verified", 3)

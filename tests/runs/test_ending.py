@@ -25,11 +25,6 @@ DONE = (3, State.SUCCEEDED)
 Loaded = Callable[[World], World]
 
 
-@pytest.fixture(autouse=True)
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "RETRY_S", 0.001)
-
-
 @pytest.fixture
 def loaded(monkeypatch: pytest.MonkeyPatch) -> Loaded:
     """The commands find this world's runs, and its backend."""
