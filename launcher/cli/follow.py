@@ -13,7 +13,7 @@ from typing import Any
 
 from launcher.backend import Backend
 from launcher.cli import out, table
-from launcher.errors import Exit, IntegrityError, RemoteError, SamerunError
+from launcher.errors import Exit, RemoteError, SamerunError
 from launcher.runs.drive import Driver, Progress
 from launcher.runs.events import Event
 from launcher.runs.events import read as read_events
@@ -265,6 +265,3 @@ def describe(event: Event) -> str:
     if event.name == "error":
         return f"error: {fields.get('reason')}"
     return ""
-
-
-__all__ = ["IntegrityError", "exit_of", "follow", "summary"]

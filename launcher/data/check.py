@@ -70,7 +70,7 @@ class Examination:
     problems: tuple[Problem, ...]
     findings: tuple[Finding, ...]
     images_to_copy: tuple[str, ...]
-    """Images, by path from the root, that Ultralytics rewrites in place: give it a copy, not a link to the original."""
+    """Images, by path from the root, that Ultralytics rewrites: give it a copy, because versions before 8.4.190 write through a link."""
 
 
 def check(
@@ -305,7 +305,7 @@ def _findings(dataset: Dataset, notes: dict[str, dict[str, Any]]) -> list[Findin
     """What Ultralytics changes or accepts without a word that anyone reads, each with how often and where first."""
     wanted = (
         ("rewritten", "data-jpeg-rewritten", "JPEG files do not end as they should, though they can be decoded",
-         "Ultralytics would save them anew in place; the worker gives it copies. Better: save them anew yourself"),
+         "Ultralytics would save them anew; the worker gives it copies. Better: save them anew yourself"),
         ("duplicates", "data-duplicate-rows", "label files have a row twice", "Ultralytics drops the second"),
         ("outside", "data-outside-a-little", "label files have boxes that leave the image by up to 1 %",
          "Ultralytics clips them"),

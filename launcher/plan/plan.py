@@ -78,7 +78,7 @@ def _rows(case: Case) -> list[tuple[str, str]]:
         counts = f"{count(case.train_images or 0)} to train on, {count(case.val_images or 0)} to validate on"
         classes, boxes, without = case.facts.classes, case.facts.boxes, case.facts.background
         counts += f", {classes} class{'es' * (classes != 1)}, {count(boxes)} box{'es' * (boxes != 1)}"
-        counts += f", {count(without)} image{'s' * (without != 1)} without" if without else ""
+        counts += f", {count(without)} image{'s' * (without != 1)} without one" if without else ""
         rows.append(("images", counts))
     rows.extend((name, case.said(name).removeprefix(f"{name} ")) for name in ("epochs", "imgsz"))
     batch = "chosen by AutoBatch" if case.batch is None else str(case.batch)

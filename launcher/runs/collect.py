@@ -151,6 +151,3 @@ def _epochs(file: Path) -> str:
         if [int(epoch) for epoch in epochs] == list(range(1, len(epochs) + 1)) and epochs:
             return ""
     return f"results.csv has the epochs {', '.join(epochs[:20])[:200]}: not each one once"
-
-
-__all__ = ["Collected", "RemoteError", "collect", "missing"]

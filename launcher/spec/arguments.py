@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
-from launcher.spec.installed import Fact, Installed
+from launcher.spec.package import Fact, UltralyticsPackage
 from launcher.spec.wording import did_you_mean, trap
 
 MANAGED = {
@@ -77,9 +77,9 @@ NULL_MEANS_SOMETHING = frozenset({"auto_augment"})  # check_cfg: none at all, wh
 class Arguments:
     """The train arguments of one Ultralytics."""
 
-    def __init__(self, installed: Installed | None = None) -> None:
-        self.installed = installed or Installed.find()
-        self._facts = self.installed.facts
+    def __init__(self, package: UltralyticsPackage | None = None) -> None:
+        self.package = package or UltralyticsPackage.find()
+        self._facts = self.package.facts
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -124,7 +124,7 @@ class Arguments:
         """The texts it takes, upper or lower case; empty where any will do."""
         if name == "quantize":
             return tuple(self._tables["quantize"])
-        return tuple(sorted(self.installed.optimizers)) if name == "optimizer" else CHOICES.get(name, ())
+        return tuple(sorted(self.package.optimizers)) if name == "optimizer" else CHOICES.get(name, ())
 
     def check(self, name: str, value: Any) -> str | None:
         """What is wrong with a value in a spec, with the way out; None when Ultralytics would train with it."""
@@ -158,7 +158,7 @@ class Arguments:
         names = {"float": "CFG_FLOAT_KEYS", "fraction": "CFG_FRACTION_KEYS", "int": "CFG_INT_KEYS"}
         names |= {"bool": "CFG_BOOL_KEYS", "str": "CFG_STR_KEYS", "minimum": "CFG_INT_MIN"}
         names |= {"quantize": "QUANTIZE_ALIASES"}
-        return {kind: self.installed.table(name) for kind, name in names.items()}
+        return {kind: self.package.table(name) for kind, name in names.items()}
 
     def _check_type(self, name: str, value: Any) -> str | None:
         types = self.types(name)

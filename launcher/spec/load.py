@@ -87,7 +87,7 @@ def load_spec(
     tree = _canonical(_named(tree, path))
     arguments = arguments or Arguments()
     texts = list(_check_texts(tree, env))
-    tree, paths = with_paths(tree, env, arguments.installed)
+    tree, paths = with_paths(tree, env, arguments.package)
     # What is wrong as a text is told once, and its value not at all.
     told = {problem.field for problem in texts}
     others = (*paths, *_check_train(tree, arguments), *_check_reef(tree))

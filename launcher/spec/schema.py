@@ -64,7 +64,7 @@ def json_schema(arguments: Arguments) -> dict[str, Any]:
     return {
         "$schema": DIALECT,
         "title": "samerun job spec",
-        "description": f"One training run; train arguments of Ultralytics {arguments.installed.version}.",
+        "description": f"One training run; train arguments of Ultralytics {arguments.package.version}.",
         "type": "object",
         "additionalProperties": False,
         # `model` and `data` may come from a file that this one extends, or from --set.

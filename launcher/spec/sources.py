@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from launcher.errors import Problem
-from launcher.spec.installed import Installed
 from launcher.spec.merge import COMMAND
+from launcher.spec.package import UltralyticsPackage
 from launcher.spec.tree import Item
 from launcher.spec.wording import did_you_mean
 from launcher.variables import expand, references
@@ -61,7 +61,7 @@ class _Wrong:
     remedy: str | None = None
 
 
-def with_paths(tree: Item, env: Mapping[str, str], installed: Installed) -> tuple[Item, list[Problem]]:
+def with_paths(tree: Item, env: Mapping[str, str], package: UltralyticsPackage) -> tuple[Item, list[Problem]]:
     """With `data`, and a `model` that is a file, as absolute paths; and what is wrong with them.
 
     A text that names a variable stays as it is. One whose variable is not set is told elsewhere.
@@ -75,7 +75,7 @@ def with_paths(tree: Item, env: Mapping[str, str], installed: Installed) -> tupl
         if any(variable not in env for variable in variables):
             continue
         filled = f" once {' and '.join(variables)} is filled in" if variables else ""
-        found = look(_Text(expand(item.value, env), item, filled), installed)
+        found = look(_Text(expand(item.value, env), item, filled), package)
         if isinstance(found, _Wrong):
             problems.append(Problem(found.message + filled, *item.place, field=name, remedy=found.remedy))
         elif not variables:
@@ -91,7 +91,7 @@ def _is_folder(path: str) -> bool:
     return os.path.isdir(path)  # noqa: PTH112 - the same
 
 
-def _data(said: _Text, installed: Installed) -> str | _Wrong:
+def _data(said: _Text, package: UltralyticsPackage) -> str | _Wrong:
     if "://" in said.text:
         return _Wrong("must be a path, not an address")
     if said.filled and not os.path.isabs(said.text):  # noqa: PTH117
@@ -103,13 +103,13 @@ def _data(said: _Text, installed: Installed) -> str | _Wrong:
         if not _is_file(os.path.join(path, "data.yaml")):  # noqa: PTH118
             return _Wrong("is a folder", "name the dataset's data.yaml")
         return _Wrong("is a folder", f"name the file in it: {str(said.item.value).rstrip('/')}/data.yaml")
-    if said.is_bare and {said.text, f"{said.text}.yaml"} & installed.datasets:
+    if said.is_bare and {said.text, f"{said.text}.yaml"} & package.datasets:
         remedy = "download it once and name its data.yaml here; `data: reef` needs no download"
         return _Wrong("built-in datasets of Ultralytics are not downloaded here", remedy)
     return _Wrong("is not a file" if os.path.exists(path) else _NO_FILE, said.looked_for)  # noqa: PTH110
 
 
-def _model(said: _Text, installed: Installed) -> str | _Wrong:
+def _model(said: _Text, package: UltralyticsPackage) -> str | _Wrong:
     if "://" in said.text:
         return _Wrong("must be a path or a name, not an address", "download it once and name the file")
     if _is_file(said.path):
@@ -118,23 +118,23 @@ def _model(said: _Text, installed: Installed) -> str | _Wrong:
         return said.path
     if not said.is_bare:
         return _Wrong("is a folder, not a file" if _is_folder(said.path) else _NO_FILE, said.looked_for)
-    return _by_name(said, installed)
+    return _by_name(said, package)
 
 
-def _by_name(said: _Text, installed: Installed) -> str | _Wrong:
+def _by_name(said: _Text, package: UltralyticsPackage) -> str | _Wrong:
     """A name that Ultralytics knows, or what is wrong with it. Where its lists cannot be read every name will do."""
     name = said.text
     if name.endswith((".yaml", ".yml")):
-        if not installed.models or _configuration(name) in installed.models or name in installed.models:
+        if not package.models or _configuration(name) in package.models or name in package.models:
             return name
-        known = _scaled(installed.models)
+        known = _scaled(package.models)
         kind = "model configuration"
     else:
         weights = name if name.endswith(".pt") else f"{name}.pt"  # utils/checks.py, check_model_file_from_stem
         renamed = f"{weights.removesuffix('.pt')}u.pt"  # the same, check_yolov5u_filename: yolov5n.pt is yolov5nu.pt
-        if not installed.assets or {weights, renamed} & installed.assets:
+        if not package.assets or {weights, renamed} & package.assets:
             return name
-        known = sorted(installed.assets)
+        known = sorted(package.assets)
         kind = "pretrained weights" if name.endswith(".pt") else "model"
     where = "here" if said.filled or said.item.place.file == COMMAND else "beside this file"
     hint = None if said.filled else did_you_mean(name, known)

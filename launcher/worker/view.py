@@ -1,8 +1,9 @@
 """The dataset as Ultralytics may have it: links to the images, copies of the labels, in the box's scratch folder.
 
-Ultralytics writes a label cache beside the labels and rewrites JPEG files that end oddly, in place. Neither may reach
-the user's dataset, so the training sees a view: every image is a link, except those that would be rewritten, which
-are copies; labels are copies; the split lists are files of absolute paths in the order Ultralytics sorts them into.
+Ultralytics writes a label cache beside the labels and rewrites JPEG files that end oddly. Neither may reach the user's
+dataset, so the training sees a view: every image is a link, except those that would be rewritten, which are copies
+(8.4.190 swaps a new file in for the link, earlier versions write through it); labels are copies; the split lists are
+files of absolute paths in the order Ultralytics sorts them into.
 """
 
 from __future__ import annotations

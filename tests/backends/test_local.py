@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from backends.local import LocalBackend
+from backends.local.processes import Starter
 from launcher.backend import Backend, Handle, Need, State
 from launcher.errors import RemoteError, SamerunError, StorageError
 from launcher.files import is_held
@@ -323,3 +324,20 @@ def test_cuda_that_is_hidden_is_not_offered(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert backend.offer(Need()).device != "cuda"
     assert "CUDA_VISIBLE_DEVICES" in backend.offer(Need("cuda")).findings[0].evidence
+
+
+def test_macos_is_kept_awake_for_as_long_as_the_supervisor_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What can be shown of it without a Mac: what is called, with which process, after the box was taken."""
+    caffeinate = tmp_path / "caffeinate"
+    caffeinate.write_text(f'#!/bin/sh\ncd {tmp_path} && echo "$@" > part && mv part called\n')
+    caffeinate.chmod(0o755)
+    box = tmp_path / "box"
+    (box / "state").mkdir(parents=True)
+    monkeypatch.setattr("backends.local.processes.CAFFEINATE", str(caffeinate))
+    monkeypatch.setattr("backends.local.processes.sys.platform", "darwin")
+    take = "import sys, os; open(os.path.join(sys.argv[1], 'state', 'started'), 'w').write('4711')"
+    Starter().start((sys.executable, "-c", take), box, os.environ)
+    watched.wait_until((tmp_path / "called").exists, 10.0, "caffeinate was not called")
+    assert (tmp_path / "called").read_text().split() == ["-i", "-w", "4711"]

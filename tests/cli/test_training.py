@@ -21,7 +21,7 @@ def _tree(folder: Path) -> dict[str, tuple[str, int]]:
 
 
 def _dataset(folder: Path) -> Path:
-    """Ten noisy JPEG frames with a box each; one ends in a stray byte, which Ultralytics mends in place."""
+    """Ten noisy JPEG frames with a box each; one ends in a stray byte, which Ultralytics mends on disk."""
     import numpy as np
     from PIL import Image
 

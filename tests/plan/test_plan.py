@@ -68,7 +68,7 @@ def test_rows_sum_the_spec_up(arguments: Arguments) -> None:
     assert rows["imgsz"] == "640 (the default)"
     assert rows["optimizer"] == "auto: MuSGD, lr0 0.01"
     assert rows["train.seed"] == "3"
-    what = "16,793 to train on, 6,708 to validate on, 1 class, 11,898 boxes, 18,582 images without"
+    what = "16,793 to train on, 6,708 to validate on, 1 class, 11,898 boxes, 18,582 images without one"
     assert rows["images"] == what
 
 

@@ -13,14 +13,14 @@ import pytest
 
 from launcher.errors import SpecError
 from launcher.spec.arguments import MANAGED, Arguments
-from launcher.spec.installed import Installed
+from launcher.spec.package import UltralyticsPackage
 
 
 def test_names_and_defaults_are_those_of_the_package(arguments: Arguments) -> None:
     assert {"epochs", "lr0", "mosaic", "iou", "time", "val", "classes", "close_mosaic"} <= set(arguments.names)
     assert not {"source", "show", "format", "opset", "tracker", "cfg", "device", "data"} & set(arguments.names)
     assert (arguments.default("epochs"), arguments.default("lr0"), arguments.default("time")) == (100, 0.01, None)
-    assert arguments.installed.version.startswith("8.")
+    assert arguments.package.version.startswith("8.")
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def installed(folder: Path, defaults: str, tables: str = "") -> Arguments:
     (folder / "cfg").mkdir()
     (folder / "cfg/default.yaml").write_text(defaults)
     (folder / "cfg/__init__.py").write_text(tables)
-    return Arguments(Installed(folder))
+    return Arguments(UltralyticsPackage(folder))
 
 
 def test_another_ultralytics_without_tables_still_has_names_and_types(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_another_ultralytics_without_tables_still_has_names_and_types(tmp_path: 
     assert arguments.check("plain", "x") == "must be a whole number, not the text 'x'"
     assert arguments.check("epochs", 0) == "must be 1 or more, is 0"
     assert arguments.check("warp", 7) is None
-    assert arguments.installed.version == "unknown"
+    assert arguments.package.version == "unknown"
     assert arguments.choices("optimizer") == ()
 
 
@@ -199,7 +199,7 @@ def test_limits_come_from_the_tables(tmp_path: Path) -> None:
 
 def test_a_broken_or_missing_package_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SpecError, match="defaults cannot be read"):
-        Arguments(Installed(tmp_path))
+        Arguments(UltralyticsPackage(tmp_path))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(SpecError, match="Ultralytics is not installed here"):
         Arguments()

@@ -11,8 +11,8 @@ import pytest
 
 from launcher.errors import SpecError
 from launcher.spec.arguments import Arguments
-from launcher.spec.installed import Installed
 from launcher.spec.load import load_spec
+from launcher.spec.package import UltralyticsPackage
 from tests.spec.conftest import Problems, Write
 
 KNOWN = (
@@ -128,7 +128,7 @@ def test_the_lists_are_those_that_ultralytics_has() -> None:
     # In a process of its own: importing Ultralytics changes Pillow, which other tests use.
     code = "from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES as names; print(*names)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert Installed.find().assets == {name for name in done.stdout.split() if name.endswith(".pt")}
+    assert UltralyticsPackage.find().assets == {name for name in done.stdout.split() if name.endswith(".pt")}
 
 
 @pytest.mark.parametrize(
@@ -146,10 +146,10 @@ def test_where_its_list_cannot_be_read_every_name_will_do(write: Write, tmp_path
     folder = tmp_path / "ultralytics"
     for name in ("cfg/default.yaml", "cfg/__init__.py"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(Installed.find().folder / name, folder / name)
+        shutil.copy(UltralyticsPackage.find().folder / name, folder / name)
     (folder / "utils").mkdir()
     (folder / "utils/downloads.py").write_text(source)
-    installed = Installed(folder)
+    installed = UltralyticsPackage(folder)
     assert installed.assets == installed.models == frozenset()
     for name in ("any.pt", "any.yaml", "any"):
         assert load_spec(write(model(name)), env={}, arguments=Arguments(installed)).spec.model == name

@@ -342,3 +342,17 @@ def test_the_supervisor_is_small(tmp_path: Path) -> None:
 def test_the_stub_is_what_ships() -> None:
     assert "samerun_worker" in STUB
     assert sys.version_info >= (3, 11)
+
+
+def test_a_silent_training_has_a_heartbeat(tmp_path: Path) -> None:
+    box = Laid(tmp_path / "box", "time.sleep(1.0)\n")
+    code = (
+        f"import sys; sys.path.insert(0, {str(box.root / 'in/worker.pyz')!r});"
+        "from samerun_worker import supervise; supervise.HEARTBEAT_S = 0.1;"
+        f"supervise.supervise({str(box.root)!r})"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+    beats = [event["seconds"] for event in box.named("heartbeat")]
+    assert len(beats) >= 4
+    assert beats == sorted(beats)
+    assert numbered(box)

@@ -44,14 +44,14 @@ class Fact:
     comment: str
 
 
-class Installed:
+class UltralyticsPackage:
     """The package folder of an Ultralytics, looked at without running it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     @classmethod
-    def find(cls) -> Installed:
+    def find(cls) -> UltralyticsPackage:
         """The Ultralytics of this interpreter. Raises SpecError where there is none."""
         found = importlib.util.find_spec("ultralytics")
         if found is None or not found.submodule_search_locations:
