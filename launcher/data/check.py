@@ -70,7 +70,7 @@ class Examination:
     problems: tuple[Problem, ...]
     findings: tuple[Finding, ...]
     images_to_copy: tuple[str, ...]
-    """Images, by path from the root, that Ultralytics rewrites: give it a copy, because versions before 8.4.190 write through a link."""
+    """Images, by path from the root, that Ultralytics rewrites (earlier versions through a link): give it copies."""
 
 
 def check(
