@@ -104,7 +104,7 @@ class Ours:
         def work(jobs: int) -> None:
             store, backend = Store(settings.runs_dir), kind(settings)
             for _ in range(jobs):
-                record = create.new_run(settings, store, self.loaded, self.data, self.bundle, "local")
+                record = create.new_run(settings, store, self.loaded, self.data, self.bundle, backend)
                 with store.driving(record.id) as free:
                     assert free
                     Driver(store, settings, backend, record).drive()

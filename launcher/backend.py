@@ -6,18 +6,20 @@ it, hands back the lines that the worker printed and the files that it made, and
 
 1. Nothing here may block for ever: every call ends, in bounded time, in an answer or a `SamerunError`.
 2. The key of the work is the attempt's id. Whatever number the service hands out is never ours (services reuse them).
-3. `prepare` has no side effect and returns all that `submit` will use: what a dry run shows is what is sent.
+3. `prepare` has no side effect and returns all that `stage` and `submit` use: what a dry run shows is what is sent.
 4. `submit` twice with one attempt id is one job. After a lost reply `find` tells whether the first was accepted.
 5. `poll` answers `UNKNOWN` for what it cannot tell. Unknown is no failure.
 6. `lines` may repeat nothing before its cursor and skip nothing after it; a line still being written waits for its end.
 7. `fetch` may bring part of what was asked for, or wrong bytes: the caller checks every digest.
 8. `cancel` and `release` may be repeated, look up what they did, and say what is left over.
+
+What every machine has in common a class gets by inheriting from `Backend`: no settings of its own, nothing to stage.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -60,6 +62,30 @@ class Feature(enum.StrEnum):
     """Hand over lines while the worker runs."""
     LIVE_FILES = "live-files"
     """List and fetch files while the worker runs."""
+    SECRETS = "secrets"
+    """Hand values of this machine's environment to the training without writing them down anywhere."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """A setting that a spec may have under `resources` for one backend alone."""
+
+    kind: type[str] | type[bool] | type[int] | type[float]
+    help: str
+    """One line, with the default."""
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Attached:
+    """A dataset that lies where the machine is, or can be attached there, and never was on this one.
+
+    `kind` is one of the backend's `attaches` (`launcher.spec.attached` has all that a spec may name); `name` is the
+    service's own, with the version where there is one. There is no in/data.json then: the worker lists it.
+    """
+
+    kind: str
+    name: str
 
 
 @dataclass(frozen=True)
@@ -69,13 +95,16 @@ class Need:
     device: str = "auto"
     max_hours: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    attached: Attached | None = None
 
 
 @dataclass(frozen=True)
 class Offer:
     """The machine a backend would use; None is not known.
 
-    `max_hours`: longest attempt it allows; price in US dollars an hour; free memory and disk in bytes.
+    `max_hours`: longest attempt it allows; price in US dollars an hour; free memory and disk in bytes; `output_limit`:
+    bytes that an attempt may leave; `installs`: packages of which it gets the version that is wanted; `versions`: what
+    else is known to be installed there, None where the training runs in the very environment that plans it.
     """
 
     machine: str
@@ -85,6 +114,9 @@ class Offer:
     free_memory: int | None = None
     free_disk: int | None = None
     findings: tuple[Finding, ...] = ()
+    output_limit: int | None = None
+    installs: tuple[str, ...] = ()
+    versions: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -112,17 +144,22 @@ class Attempt:
     `inputs` are the bundle's files and, for a resumed run, the checkpoint. `describe` becomes the box's
     `in/attempt.json`, to which the backend adds what it alone knows:
 
-        data_root     the folder where the dataset lies on the machine
+        data_root     the folder where the dataset, or what is attached, lies on the machine; it may be read only
         python        the program that runs the training (default: the one that runs the worker)
         verify_data   False where the dataset has not travelled since it was hashed (default: each file is hashed)
         check_pins    True where the backend installs versions: others than the run's end it (default: a warning)
         max_hours     the longest session that the backend allows; the spec's own limit may be shorter
+        before        commands to run one after the other before the training, each a list of words: what else the
+                      machine needs. In a word {box} is the box, {python} the training's Python, {worker} worker.pyz;
+                      `{python} {worker} prove {box}` computes something on the device asked for, and `{python}
+                      {worker} prepare {box}`, which attached data needs, runs the spec's `prepare` script, if any.
+                      Their output is in the stream; one that fails ends the attempt
 
     `variables` maps names to texts in which `${env:NAME}` stands for a value of this machine's environment. A backend
     puts the texts, filled in, into the worker's environment at the last moment, with the values that went into them as
     a JSON list in `SAMERUN_SECRETS`, which the worker strikes out of all that it writes. `previous` is the run's former
-    attempt while this backend still holds it, for a backend that can take its files from there: it is released once
-    this one is accepted.
+    attempt while this backend still holds it, for a backend that can take its files from there: it is released when
+    this one has ended.
     """
 
     id: str
@@ -130,7 +167,7 @@ class Attempt:
     number: int
     need: Need
     inputs: tuple[InputFile, ...]
-    data: DataSource | None
+    data: DataSource | Attached | None
     describe: Mapping[str, Any]
     variables: Mapping[str, str] = field(default_factory=dict)
     previous: Handle | None = None
@@ -182,6 +219,22 @@ class RemoteFile:
     size: int
 
 
+@dataclass(frozen=True)
+class Stored:
+    """What a backend keeps for runs to come, so that it need not be sent again: a dataset, an environment.
+
+    `key` finds it again; `what` is for a human; size in bytes and Unix time of its making where they are known.
+    """
+
+    key: str
+    what: str
+    size: int | None = None
+    made: float | None = None
+
+
+Tell = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is done, and how much there is. May raise, to have it stopped."""
+
 R = TypeVar("R", bound=Request)
 
 
@@ -190,6 +243,10 @@ class Backend(Protocol[R]):
 
     name: str
     lacks: Mapping[Feature, str]
+    options: Mapping[str, Option] = {}
+    """Settings of `resources` that this backend understands, beside those that all do."""
+    attaches: frozenset[str] = frozenset()
+    """Kinds of `Attached` data that it can attach."""
 
     def check(self) -> list[Finding]:
         """Credentials, versions, clock, quota, disk. No side effect; a missing credential is a finding."""
@@ -202,6 +259,15 @@ class Backend(Protocol[R]):
     def prepare(self, attempt: Attempt) -> R:
         """Decide everything, do nothing. Raises SpecError for an attempt that this backend cannot carry."""
         ...
+
+    def stage(self, request: R, tell: Tell) -> None:
+        """Bring what is large, the dataset above all, to where the machine will find it. Called before each `submit`.
+
+        What is there already is not sent again, whoever sent it; what was sent in part is gone on with. The one call
+        that may take hours: it calls `tell` every few seconds, and ends with an error when nothing moves any more.
+        Raises what `submit` raises.
+        """
+        del request, tell
 
     def submit(self, request: R) -> Handle:
         """Send it. Raises CapacityError, QuotaError, CredentialError, or RemoteError when the outcome is not known."""
@@ -236,5 +302,14 @@ class Backend(Protocol[R]):
         ...
 
     def owned(self) -> list[Handle]:
-        """Everything of ours that this backend still holds, live or not: what `launch reap` looks through."""
+        """Every attempt of ours that this backend still holds, live or not: what `launch reap` looks through."""
         ...
+
+    def stored(self) -> list[Stored]:
+        """What it keeps for runs to come."""
+        return []
+
+    def discard(self, stored: Stored) -> list[str]:
+        """Remove it; returns what is left over, in words. May be repeated."""
+        del stored
+        return []

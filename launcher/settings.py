@@ -30,6 +30,12 @@ class Settings:
     """Bundles, generated datasets, fingerprints. Default: `$XDG_CACHE_HOME/samerun`."""
     payload: Path | None = None
     """A Python file that runs in the place of the training, for tests and benchmarks. The run record names it."""
+    kaggle_endpoint: str | None = None
+    """Where Kaggle's API is. Default: Kaggle's own; `python -m tests.emulators.kaggle` prints one to try things on."""
+    kaggle_session_hours: float = 11.5
+    """How long a training may use a Kaggle session before it leaves and goes on in another: Kaggle ends them at 12."""
+    kaggle_poll_seconds: float = 10.0
+    """How soon after one question for a kernel's state the next is asked; the pause grows to six times as much."""
 
     @classmethod
     def load(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -47,9 +53,27 @@ class Settings:
             known = f"known settings: {', '.join(sorted(names))}"
             raise SpecError([Problem("unknown setting", file=str(file), field=name, remedy=known) for name in unknown])
         values.update({name: env[f"SAMERUN_{name.upper()}"] for name in names if env.get(f"SAMERUN_{name.upper()}")})
-        payload = values.get("payload")
+        payload = values.pop("payload", None)
+        numbers = {name: _number(name, values.pop(name), file) for name in NUMBERS & values.keys()}
         return cls(
             runs_dir=Path(values.get("runs_dir", "runs")).expanduser().absolute(),
             cache_dir=Path(values.get("cache_dir", _base(env, "XDG_CACHE_HOME", ".cache"))).expanduser().absolute(),
             payload=Path(payload).expanduser().absolute() if payload else None,
+            kaggle_endpoint=values.get("kaggle_endpoint"),
+            **numbers,
         )
+
+
+NUMBERS = frozenset({"kaggle_session_hours", "kaggle_poll_seconds"})
+
+
+def _number(name: str, value: object, file: Path) -> float:
+    """A setting that is a positive number. Raises SpecError."""
+    try:
+        number = float(str(value))
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        remedy = f"mend it in SAMERUN_{name.upper()} or in {file}"
+        raise SpecError([Problem(f"must be a number above 0, not {value!r}", field=name, remedy=remedy)])
+    return number

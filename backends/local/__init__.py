@@ -24,7 +24,19 @@ from typing import Any
 
 from backends.local.box import asking, connect, elsewhere, lay_out, never_start, read, status_of, unless_gone
 from backends.local.processes import Starter, kill_session, leader_of, unpack
-from launcher.backend import Attempt, Feature, Handle, Lines, Need, Offer, RemoteFile, Request, Status
+from launcher.backend import (
+    Attempt,
+    Backend,
+    DataSource,
+    Feature,
+    Handle,
+    Lines,
+    Need,
+    Offer,
+    RemoteFile,
+    Request,
+    Status,
+)
 from launcher.bundle.pack import WORKER
 from launcher.errors import RemoteError
 from launcher.files import storage
@@ -52,7 +64,7 @@ class LocalRequest(Request):
         return {**super().show(), "box": str(self.box), "argv": list(self.argv), "attempt.json": self.attempt_json}
 
 
-class LocalBackend:
+class LocalBackend(Backend[LocalRequest]):
     """See `launcher.backend.Backend`."""
 
     name = "local"
@@ -102,7 +114,7 @@ class LocalBackend:
         # The files lie where they were hashed: nothing travelled. `auto` is for the worker to decide: it can ask torch.
         here = {"device": attempt.need.device, "python": sys.executable, "verify_data": False}
         described = {**attempt.describe, **here}
-        if attempt.data is not None:
+        if isinstance(attempt.data, DataSource):
             described["data_root"] = str(attempt.data.root)
         argv = (sys.executable, "-I", "-S", str(self._unpacked(attempt) / "__main__.py"), str(box))
         return LocalRequest(attempt, box, argv, described)

@@ -49,7 +49,9 @@ def worker_bytes() -> bytes:
     source = Path(__file__).parent.parent / "worker"
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        modules = {f"{PACKAGE}/{path.name}": path.read_bytes() for path in source.glob("*.py")}
+        modules = {
+            f"{PACKAGE}/{path.relative_to(source).as_posix()}": path.read_bytes() for path in source.rglob("*.py")
+        }
         for name, data in sorted({**modules, "__main__.py": _MAIN.encode()}.items()):
             info = zipfile.ZipInfo(name, _EPOCH)
             info.external_attr = 0o644 << 16

@@ -1,9 +1,10 @@
-"""`launch cancel`: stop a run, look that it has stopped, and keep what it has made."""
+"""`launch cancel`: stop a run, look that it has stopped, and keep what it has made (where the backend can)."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import sys
 import time
 
 from launcher import registry
@@ -11,6 +12,7 @@ from launcher.backend import Feature
 from launcher.cli import out
 from launcher.cli.follow import summary
 from launcher.errors import Exit, RemoteError
+from launcher.runs import attempts
 from launcher.runs.drive import Driver
 from launcher.runs.record import RunRecord
 from launcher.runs.release import left_over, tidy
@@ -25,14 +27,18 @@ def main(argv: list[str]) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="launch cancel", description=__doc__)
     parser.add_argument("run", help="a run")
+    parser.add_argument("--yes", action="store_true", help="do not ask, also where stopping deletes what was made")
+    parser.add_argument("--no-fetch", action="store_true", help="bring nothing more home: what is there is removed")
     parser.add_argument("--json", action="store_true", help="the result object on stdout")
     args = parser.parse_args(argv)
     settings, store, record = open_run(Settings.load(), args.run)
     if record.state.ended:
         record = tidy(settings, store, record)
         out.say(f"  {record.id} is {record.state} already")
+    elif not (args.yes or _agreed(settings, store, record)):
+        return Exit.INTERRUPTED
     else:
-        record = _cancel(settings, store, record)
+        record = _cancel(settings, store, record, fetch=not args.no_fetch)
         if record.state is RunState.VERIFIED:
             out.say(f"  {record.id} had already finished; collected")
         elif not record.state.ended:
@@ -45,7 +51,24 @@ def main(argv: list[str]) -> int:
     return Exit.OK if record.state.ended else Exit.UNKNOWN
 
 
-def _cancel(settings: Settings, store: Store, record: RunRecord) -> RunRecord:
+def _agreed(settings: Settings, store: Store, record: RunRecord) -> bool:
+    """Say what stopping costs where it deletes; ask, if there is somebody to ask."""
+    reason = registry.load(record.backend, settings).lacks.get(Feature.CANCEL)
+    if reason is None or record.attempt is None or record.attempt.handle is None:
+        return True
+    out.say(f"  {record.backend}: {reason}")
+    out.say(f"  {_at_home(store, record)}")
+    return not sys.stdin.isatty() or input("  cancel? [y/N] ").strip().lower() in ("y", "yes")
+
+
+def _at_home(store: Store, record: RunRecord) -> str:
+    """What of the run would be left."""
+    epoch = attempts.checkpoint_epoch(store.folder(record.id))
+    here = f"the checkpoint of epoch {epoch} is here" if epoch else "no checkpoint is here"
+    return f"{here}; epoch {record.epoch} is the last that it told of" if record.epoch else here
+
+
+def _cancel(settings: Settings, store: Store, record: RunRecord, *, fetch: bool) -> RunRecord:
     """Write down that the run is to end; then end it here, or see to it that the launch does so that drives it now."""
     store.wish_cancelled(record.id)
     until, told = time.monotonic() + WAIT_S, False
@@ -56,7 +79,7 @@ def _cancel(settings: Settings, store: Store, record: RunRecord) -> RunRecord:
                 return record
             if free:
                 backend = registry.load(record.backend, settings)
-                return Driver(store, settings, backend, record).abandon()
+                return Driver(store, settings, backend, record).abandon(fetch=fetch)
         if not told:
             told = True
             _stop_now(settings, record)

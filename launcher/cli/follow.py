@@ -198,6 +198,7 @@ class LiveView:
         self._record = record
         self._notes: list[str] = []
         self._last = ""
+        self._step = ""
         self._live: Any = None
 
     def __enter__(self) -> LiveView:
@@ -224,13 +225,14 @@ class LiveView:
                 self._notes = [*self._notes, text][-4:]
         if progress.lines:
             self._last = progress.lines[-1]
+        self._step = str(progress.step) if progress.step is not None else ""
 
     def _render(self) -> Any:
-        return render(list(self._epochs.values()), self._record, self._notes, self._last)
+        return render(list(self._epochs.values()), self._record, self._notes, self._last, self._step)
 
 
-def render(epochs: list[Event], record: RunRecord, notes: list[str], last: str) -> Any:
-    """The table and the lines below it."""
+def render(epochs: list[Event], record: RunRecord, notes: list[str], last: str, step: str = "") -> Any:
+    """The table and the lines below it; `step` is what is being sent."""
     from rich.console import Group
     from rich.text import Text
 
@@ -241,7 +243,7 @@ def render(epochs: list[Event], record: RunRecord, notes: list[str], last: str) 
     parts.extend(Text(f"  {note}", style="yellow") for note in notes)
     since = out.duration(time.time() - record.attempt.journalled) if record.attempt else ""
     if not record.state.ended:
-        last = record.reason or last
+        last = step or record.reason or last
         parts.append(Text(f"  {record.state} {since}  {last[:160]}", style="dim", no_wrap=True, overflow="ellipsis"))
     return Group(*parts)
 
@@ -252,8 +254,14 @@ def describe(event: Event) -> str:
     if event.name == "warning":
         more = ", ".join(f"{key} {value}" for key, value in fields.items() if key not in ("code", "reason"))
         return f"warning: {fields.get('code')} {fields.get('reason', '')} ({more})"
+    if event.name == "device":
+        memory = f", {out.size(fields['memory'])}" if isinstance(fields.get("memory"), int) else ""
+        return f"device: {fields.get('name') or fields.get('device')}{memory}, proved by a convolution"
     if event.name == "preparing":
         return f"preparing: {fields.get('what')}"
+    if event.name == "dataset":
+        images = f"{fields.get('n_train')} images to train on, {fields.get('n_val')} to validate on"
+        return f"the dataset: {images}, fingerprint {str(fields.get('fingerprint'))[:12]}"
     if event.name == "resumed":
         return f"resumed after epoch {fields.get('epoch')}, its checkpoint's digest checked"
     if event.name == "started":

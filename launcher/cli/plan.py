@@ -16,25 +16,26 @@ from launcher.spec.load import load_spec
 
 
 def main(argv: list[str]) -> int:
-    """Run the command."""
+    """Run the command. Of all backends, one that can do it is enough."""
     more = "; `all` plans for each one that is installed"
     args = parser("launch plan", __doc__, backend=more).parse_args(argv)
     settings = Settings.load()
-    loaded = load_spec(args.spec, args.overrides)
+    loaded = load_spec(args.spec, args.overrides, options=lambda: registry.options(settings))
     with bars() as progress:
         data = create.look_at_data(settings, loaded.spec, progress, make=False)
-    code = Exit.OK
-    for name in registry.names(settings) if args.backend == "all" else [args.backend]:
+    names = registry.names(settings) if args.backend == "all" else [args.backend]
+    codes = []
+    for name in names:
         try:
             plan = planned(settings, loaded, registry.load(name, settings), data)
         except SamerunError as error:
             if args.backend != "all":
                 raise
-            code = Exit(out.print_error(error, as_json=args.json))
+            codes.append(Exit(out.print_error(error, as_json=args.json)))
             continue
         if args.json:
             out.emit({"backend": name, **plan.as_json()})
         else:
             show(plan, full=True, to=sys.stdout)
-        code = Exit.USAGE if plan.errors else code
-    return code
+        codes.append(Exit.USAGE if plan.errors else Exit.OK)
+    return Exit.OK if Exit.OK in codes else codes[0]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
-from launcher.backend import Backend, Need
+from launcher.backend import Backend
 from launcher.cli import out
 from launcher.finding import Finding, Severity
 from launcher.installed import installed
-from launcher.runs import create
+from launcher.runs import attached, create
+from launcher.runs.attempts import needed
 from launcher.settings import Settings
 from launcher.spec.arguments import Arguments
 from launcher.spec.load import LoadedSpec
@@ -17,24 +19,40 @@ if TYPE_CHECKING:
     from launcher.plan.plan import Plan
 
 
-def planned(settings: Settings, loaded: LoadedSpec, backend: Backend[Any], data: create.Data | None) -> Plan:
+def planned(
+    settings: Settings, loaded: LoadedSpec, backend: Backend[Any], data: create.Data | create.Elsewhere | None
+) -> Plan:
     """What this spec would do on this backend."""
     from launcher.plan.case import Room
     from launcher.plan.plan import make_plan
     from launcher.runs.history import samples
 
     resources = loaded.spec.resources
-    offer = backend.offer(Need(resources.device, resources.max_hours))
-    facts = data.found.facts if data is not None else None
-    if data is not None:
+    elsewhere = data.attached if isinstance(data, create.Elsewhere) else None
+    offer = backend.offer(needed(resources.as_json(), backend, elsewhere))
+    facts = data.found.facts if isinstance(data, create.Data) else None
+    if isinstance(data, create.Data):
         more = list(data.found.findings)
+    elif isinstance(data, create.Elsewhere):
+        text = f"the dataset is on {data.place}: not counted here, and its files are not checked before the run"
+        more = [Finding("data.not-here", Severity.INFO, text), *attached.refusal(settings, backend, elsewhere)]
     else:
         text = "the reef is not drawn yet, so its images are not counted; the run draws it in a few seconds"
         more = [Finding("data.reef-not-drawn", Severity.INFO, text)]
+    more += _of_others(backend, resources.options)
     history = samples(settings)
-    versions = installed(settings).versions
+    here = installed(settings).versions
+    there = {name: here[name] for name in offer.installs if name in here}  # a run is packed for what is here
+    versions = here if offer.versions is None else {**offer.versions, **there}
     room = Room(offer.free_memory, offer.free_disk)
     return make_plan(loaded.spec, offer, facts, versions, Arguments(), history=history, findings=more, room=room)
+
+
+def _of_others(backend: Backend[Any], options: Mapping[str, Any]) -> list[Finding]:
+    """Settings of `resources` that are another backend's: the spec may be meant for both."""
+    names = sorted(f"resources.{name}" for name in options if name not in backend.options)
+    text = f"{backend.name} has no use for {', '.join(names)}"
+    return [Finding("resources.of-another-backend", Severity.INFO, text)] if names else []
 
 
 def show(plan: Plan, *, full: bool = False, to: TextIO | None = None) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from launcher import registry
+from launcher.backend import Backend
 from launcher.cli import out
 from launcher.cli.follow import follow
-from launcher.errors import NotFoundError
-from launcher.runs import attempts
+from launcher.errors import Exit, NotFoundError
+from launcher.finding import Severity
+from launcher.runs import attached, attempts
+from launcher.runs.record import RunRecord
 from launcher.runs.release import tidy
 from launcher.runs.state import RunState
 from launcher.runs.store import open_run
@@ -37,4 +41,18 @@ def main(argv: list[str]) -> int:
     )
     backend = registry.load(name, settings)
     again = record.state.ended
+    if name != record.backend and _refused(settings, backend, record):
+        return Exit.USAGE
     return follow(store, settings, backend, record, as_json=args.json, detach=args.detach, resume=again)
+
+
+def _refused(settings: Settings, backend: Backend[Any], record: RunRecord) -> bool:
+    """Whether the other backend cannot take the run; says why."""
+    data = attached.attached(record.data)
+    found = [*backend.offer(attempts.needed(record.resources, backend, data)).findings]
+    found += attached.refusal(settings, backend, data)
+    errors = [finding for finding in found if finding.severity is Severity.ERROR]
+    out.print_findings(errors)
+    if errors:
+        out.say(f"launch: {backend.name} cannot take {record.id}; nothing was started")
+    return bool(errors)

@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
     arguments.add_argument("--logs", action="store_true", help="print every line of the worker instead of the table")
     args = arguments.parse_args(argv)
     settings = Settings.load()
-    loaded = load_spec(args.spec, args.overrides)
+    loaded = load_spec(args.spec, args.overrides, options=lambda: registry.options(settings))
     backend = registry.load(args.backend, settings)
     store = Store(settings.runs_dir)
     with bars() as progress:
@@ -64,17 +64,18 @@ def main(argv: list[str]) -> int:
     out.say(f"  bundle   {bundle.digest[:12]}{'' if bundle.packed else ' (unchanged, not packed again)'}")
     if args.dry_run:
         return dry_run(settings, loaded, data, bundle, backend, as_json=args.json)
+    key = create.key_of(bundle, backend, loaded.spec.resources.options)
     with store.starting():
-        going = [] if args.new else store.unfinished(create.key_of(bundle, backend.name))
+        going = [] if args.new else store.unfinished(key)
         if going:
             record = going[-1]
             out.say(f"  run      {record.id} of this very spec is {record.state}: going on (--new starts another)")
         else:
             if not args.new:  # who writes that knows
-                _say_earlier(store, create.key_of(bundle, backend.name))
+                _say_earlier(store, key)
             findings = [finding.as_json() for finding in plan.findings]
             about: dict[str, Any] = {"machine": plan.offer.machine, "findings": findings}
-            record = create.new_run(settings, store, loaded, data, bundle, backend.name, **about)
+            record = create.new_run(settings, store, loaded, data, bundle, backend, **about)
     if settings.payload is not None:
         out.say(f"  payload  {settings.payload} runs in the place of the training: this run trains nothing")
     return follow(store, settings, backend, record, as_json=args.json, logs=args.logs, detach=args.detach)
@@ -95,7 +96,13 @@ def _say_earlier(store: Store, key: str) -> None:
 
 
 def dry_run(
-    settings: Settings, loaded: LoadedSpec, data: create.Data, bundle: Any, backend: Backend[Any], *, as_json: bool
+    settings: Settings,
+    loaded: LoadedSpec,
+    data: create.Data | create.Elsewhere,
+    bundle: Any,
+    backend: Backend[Any],
+    *,
+    as_json: bool,
 ) -> int:
     """Show the request that a run would send. Nothing is written but the cache."""
     import json
@@ -104,9 +111,9 @@ def dry_run(
     from launcher.runs.record import AttemptRecord
 
     store = Store(settings.runs_dir)
-    record = create.draft(settings, store.new_id(loaded.spec.name), loaded, data, bundle, backend.name)
+    record = create.draft(settings, store.new_id(loaded.spec.name), loaded, data, bundle, backend)
     attempt = AttemptRecord(f"{record.id}-a1", 1, backend.name, record.created)
-    request = backend.prepare(attempts.build(settings, store, record, attempt))
+    request = backend.prepare(attempts.build(settings, store, record, attempt, backend))
     if as_json:
         out.emit(request.show())
     else:

@@ -6,9 +6,11 @@ import argparse
 import json
 from pathlib import Path
 
+from launcher import registry
 from launcher.cli import out
 from launcher.errors import Exit
 from launcher.files import storage, write_atomic
+from launcher.settings import Settings
 from launcher.spec.arguments import Arguments
 from launcher.spec.schema import json_schema
 
@@ -18,7 +20,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="launch schema", description=__doc__)
     parser.add_argument("--output", "-o", type=Path, help="write it there instead of to stdout")
     args = parser.parse_args(argv)
-    text = json.dumps(json_schema(Arguments()), indent=2) + "\n"
+    text = json.dumps(json_schema(Arguments(), registry.options(Settings.load())), indent=2) + "\n"
     if args.output is None:
         print(text, end="")
         return Exit.OK

@@ -10,6 +10,7 @@ from typing import Any
 from launcher.cli import out
 from launcher.errors import Exit
 from launcher.files import storage, write_atomic
+from launcher.runs import attached
 from launcher.runs.look import look
 from launcher.runs.record import AttemptRecord, RunRecord
 from launcher.runs.store import open_run
@@ -62,7 +63,7 @@ def _rows(record: RunRecord, folder: str) -> list[tuple[str, str]]:
     rows = [("run", record.id), ("state", f"{record.state}{f': {reason}' if reason else ''}")]
     rows += [("folder", folder), ("started", out.ago(record.created)), ("bundle", record.bundle)]
     if record.data:
-        rows.append(("data", f"{record.data['root']}, fingerprint {str(record.data['fingerprint'])[:12]}"))
+        rows.append(("data", attached.described(record.data)))
     if record.epoch is not None:
         rows.append(("epoch", f"{record.epoch} of {record.epochs}"))
     rows += [

@@ -2,7 +2,8 @@
 
 Promises: two datasets have one fingerprint exactly when each split holds the same images and labels, byte for byte,
 under the same names, with the same classes. Where the tree lies, what else lies in it, modification times and the
-order of a file system do not matter. Each file is read once, also when an inspector looks into it.
+order of a file system do not matter. Each file is read once, also when an inspector looks into it. The formula is the
+worker's (`launcher.worker.data.fingerprint`), which fingerprints datasets that never were here.
 
 A cache of file states makes the next fingerprint of an unchanged tree a matter of `stat`. An entry counts when size,
 modification time, change time and inode are those it was hashed under, and when the file had not changed for
@@ -14,82 +15,33 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import stat
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING
 
 from launcher.data.dataset import Dataset, more
 from launcher.errors import DataError, Problem
+from launcher.worker.data.fingerprint import FileDigest, Fingerprint, Kind, compose, splits_digest
 
 if TYPE_CHECKING:
     import sqlite3
 
-Kind = Literal["image", "label"]
+__all__ = ["FileDigest", "Fingerprint", "Inspector", "Kind", "Progress", "Scan", "fingerprint", "scan"]
+
 Inspector = Callable[[Kind, bytes], str]
 """Looks into a file's bytes and returns a note, which is cached with the digest: it may depend on nothing else."""
 Progress = Callable[[int, int], None]
 
-SCHEME = "samerun-data-1"
-"""Part of the total: raised when digests are composed in another way."""
 RACY_NS = 2_000_000_000
 """Nanoseconds: FAT keeps times to 2 s, the coarsest of the file systems in use; ext4, APFS and XFS are finer."""
 CHUNK = 64
 """Files that one thread takes at a time: small enough to report progress, large enough to cost no hand-over."""
 THREADS = min(8, os.cpu_count() or 1)
 LOCK_WAIT_S = 2.0
-
-
-class FileDigest(NamedTuple):
-    """One file: path relative to the dataset's root, size in bytes, SHA-256 in hex, `image` or `label`."""
-
-    path: str
-    size: int
-    sha256: str
-    kind: Kind
-
-
-@dataclass(frozen=True)
-class Fingerprint:
-    """The identity of a dataset. All digests are SHA-256 in hex; `files` is sorted by path, each file once."""
-
-    images: str
-    """Of the names and bytes of all images."""
-    labels: str
-    """Of the names and bytes of all labels."""
-    splits: str
-    """Of the class names, and of which image is in which split, with or without a label."""
-    total: str
-    """Of the three above."""
-    files: tuple[FileDigest, ...]
-    n_images: int
-    n_labels: int
-    bytes: int
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values; the inverse of `from_json`."""
-        head = {key: getattr(self, key) for key in ("images", "labels", "splits", "total")}
-        counts = {key: getattr(self, key) for key in ("n_images", "n_labels", "bytes")}
-        files = [[file.path, file.size, file.sha256, file.kind] for file in self.files]
-        return {"scheme": SCHEME, **head, **counts, "files": files}
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Fingerprint:
-        """Read what `as_json` wrote. Raises ValueError when it is not that, or not consistent with itself."""
-        try:
-            if value["scheme"] != SCHEME:
-                raise ValueError(f"scheme {value['scheme']!r}, expected {SCHEME!r}")
-            files = tuple(FileDigest(str(p), int(n), str(d), _kind(k)) for p, n, d, k in value["files"])
-            made = _compose(files, str(value["splits"]))
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not a fingerprint: {error!r}") from error
-        if made.as_json() != value:
-            raise ValueError("the fingerprint's digests are not those of its files")
-        return made
 
 
 @dataclass(frozen=True)
@@ -154,41 +106,7 @@ def scan(
     digests |= fresh
     files = tuple(FileDigest(path, digests[path][0], digests[path][1], wanted[path]) for path in sorted(wanted))
     notes = {path: digest[2] for path, digest in digests.items()}
-    return Scan(_compose(files, _splits_digest(dataset)), notes, len(fresh))
-
-
-def _kind(value: object) -> Kind:
-    if value == "image":
-        return "image"
-    if value == "label":
-        return "label"
-    raise ValueError(f"{value!r} is not a kind of file")
-
-
-def _text(value: str) -> bytes:
-    """A path as bytes, also one that is not UTF-8 on disk."""
-    return value.encode("utf-8", "surrogateescape")
-
-
-def _digest_of(rows: list[str]) -> str:
-    """SHA-256 of rows of which none holds a NUL: paths cannot."""
-    return hashlib.sha256(_text(f"{len(rows)}\0" + "\0".join(rows))).hexdigest()
-
-
-def _compose(files: tuple[FileDigest, ...], splits: str) -> Fingerprint:
-    images = [f"{sha256} {path}" for path, _, sha256, kind in files if kind == "image"]
-    labels = [f"{sha256} {path}" for path, _, sha256, kind in files if kind == "label"]
-    parts = _digest_of(images), _digest_of(labels), splits
-    size = sum(file.size for file in files)
-    return Fingerprint(*parts, _digest_of([SCHEME, *parts]), files, len(images), len(labels), size)
-
-
-def _splits_digest(dataset: Dataset) -> str:
-    rows = [f"{number} {json.dumps(name)}" for number, name in sorted(dataset.names.items())]
-    for split, items in sorted(dataset.splits.items()):
-        rows.append(f"split {split} {len(items)}")
-        rows += [f"{item.image}//{item.label or ''}" for item in items]
-    return _digest_of(rows)
+    return Scan(compose(files, splits_digest(dataset.names, dataset.splits)), notes, len(fresh))
 
 
 # Files

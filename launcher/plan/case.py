@@ -57,7 +57,6 @@ class Case:
     facts: DatasetFacts | None
     versions: Mapping[str, str]
     arguments: Arguments
-    can_install: bool = False
     room: Room = field(default_factory=Room)
 
     def value(self, name: str) -> Any:

@@ -28,16 +28,14 @@ def hazards(
     versions: Mapping[str, str],
     arguments: Arguments,
     *,
-    can_install: bool = False,
     room: Room | None = None,
 ) -> list[Finding]:
     """What is odd about this spec on this machine, errors first.
 
     `facts` None: the dataset is not known yet. `versions` are those of the environment that will train, by
-    distribution; `can_install` says whether the backend can give the spec's pins to it. `room` is what is free
-    there, where that is better known than the offer says.
+    distribution. `room` is what is free there, where that is better known than the offer says.
     """
-    return find(Case(spec, offer, facts, versions, arguments, can_install, room or Room.of(offer)))
+    return find(Case(spec, offer, facts, versions, arguments, room or Room.of(offer)))
 
 
 def find(case: Case) -> list[Finding]:

@@ -38,7 +38,7 @@ _CPU_OR_GPU = "resources.device: cpu, or a machine with CUDA"
 def pin_differs(name: str, case: Case) -> Said | None:
     """A pinned version that this backend cannot give: it would train with another one."""
     pin = getattr(case.spec.environment, name)
-    if pin is None or case.can_install or _same(pin, case.versions.get(name)):
+    if pin is None or name in case.offer.installs or _same(pin, case.versions.get(name)):
         return None
     have = case.versions.get(name)
     there = f"{name} {have} is installed" if have else f"{name} is not installed, as far as is known"
@@ -52,9 +52,8 @@ def pin_differs(name: str, case: Case) -> Said | None:
 
 def pins_install(case: Case) -> Said | None:
     """The pins that differ from what is here, where they can be had."""
-    if not case.can_install:
-        return None
-    pins = {name: pin for name in PINNED if (pin := getattr(case.spec.environment, name)) is not None}
+    wanted = [name for name in PINNED if name in case.offer.installs]
+    pins = {name: pin for name in wanted if (pin := getattr(case.spec.environment, name)) is not None}
     other = [f"{name} {pin}" for name, pin in pins.items() if not _same(pin, case.versions.get(name))]
     if not other:
         return None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from launcher.backend import Offer
@@ -16,7 +17,10 @@ from launcher.plan.case import Case, Room, count, size
 from launcher.plan.estimate import HOUR_S, Estimate, Past, of
 from launcher.plan.hazards import find
 from launcher.spec.arguments import Arguments
+from launcher.spec.attached import AttachedData
 from launcher.spec.model import DataSource, JobSpec
+
+PICTURES_BYTES = 50 << 20  # plots and batches of a run with 1280-pixel images; an assumption, on the safe side
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,8 @@ class Plan:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
-        offer = {key: value for key, value in asdict(self.offer).items() if key != "findings"}
+        offer = {**asdict(self.offer), "installs": list(self.offer.installs)}
+        del offer["findings"]
         return {
             "name": self.name,
             "spec": dict(self.rows),
@@ -58,13 +63,13 @@ def make_plan(
     *,
     history: Sequence[Past] = (),
     findings: Sequence[Finding] = (),
-    can_install: bool = False,
     room: Room | None = None,
 ) -> Plan:
     """Put the plan together. `findings` are others' (`backend.check`, the dataset's); the offer's own are added."""
-    case = Case(spec, offer, facts, versions, arguments, can_install, room or Room.of(offer))
+    case = Case(spec, offer, facts, versions, arguments, room or Room.of(offer))
     expected = of(case, history)
-    found = dict.fromkeys((*offer.findings, *findings, *find(case), *_disk(case, expected), *_limits(case, expected)))
+    found = dict.fromkeys((*offer.findings, *findings, *find(case), *_output(case, expected), *_disk(case, expected)))
+    found |= dict.fromkeys(_limits(case, expected))
     order = (Severity.ERROR, Severity.WARNING, Severity.INFO)
     ordered = tuple(sorted(found, key=lambda finding: order.index(finding.severity)))
     return Plan(spec.name, tuple(_rows(case)), offer, facts, ordered, expected)
@@ -72,8 +77,7 @@ def make_plan(
 
 def _rows(case: Case) -> list[tuple[str, str]]:
     spec = case.spec
-    data = "reef, drawn from a seed" if isinstance(spec.data, DataSource) else spec.data
-    rows = [("name", spec.name), ("model", spec.model), ("data", data)]
+    rows = [("name", spec.name), ("model", spec.model), ("data", _data(spec))]
     if case.facts is not None:
         counts = f"{count(case.train_images or 0)} to train on, {count(case.val_images or 0)} to validate on"
         classes, boxes, without = case.facts.classes, case.facts.boxes, case.facts.background
@@ -90,11 +94,27 @@ def _rows(case: Case) -> list[tuple[str, str]]:
     return rows
 
 
+def _data(spec: JobSpec) -> str:
+    if isinstance(spec.data, AttachedData):
+        return f"{spec.data}, made by {Path(spec.data.prepare).name}" if spec.data.prepare else str(spec.data)
+    return "reef, drawn from a seed" if isinstance(spec.data, DataSource) else spec.data
+
+
 def _optimizer(case: Case) -> str:
     name = str(case.value("optimizer"))
     if name.lower() != "auto":
         return name
     return f"auto: {case.auto.optimizer}, lr0 {case.auto.lr0:g}" if case.auto is not None else "auto"
+
+
+def _output(case: Case, expected: Estimate) -> list[Finding]:
+    """Whether what comes back is within what the machine may leave."""
+    need, limit = expected.weights_bytes, case.offer.output_limit
+    if need is None or limit is None or need.low + PICTURES_BYTES <= limit:
+        return []
+    evidence = f"{size(need.low)} to {size(need.high)}, {size(limit)} may be left. Basis: {need.basis}"
+    message, remedy = "the run leaves more than this machine hands over", "remove train.save_period, or raise it"
+    return [Finding("plan.output-too-large", Severity.ERROR, message, evidence, remedy, "the estimate of this plan")]
 
 
 def _disk(case: Case, expected: Estimate) -> list[Finding]:

@@ -172,6 +172,20 @@ def cache_disk_fits(case: Case) -> Said | None:
     return _does_not_fit(case, "disk", case.room.disk)
 
 
+def cache_disk_no_room(case: Case) -> Said | None:
+    """A machine that says how much it hands over, and not how much room there is beside that."""
+    limit = case.offer.output_limit
+    if case.cache != "disk" or limit is None or case.room.disk is not None:
+        return None
+    need = case.cached("disk")
+    wanted = f"the images take {size(need)} uncompressed" if need is not None else "every image is written uncompressed"
+    return Said(
+        "a disk cache may fill this machine's disk, and how large that is nobody says",
+        f"{case.said('cache')}: {wanted}; of what is kept {size(limit)} may be left",
+        "--set train.cache=false, or --set train.cache=ram where the images fit",
+    )
+
+
 def val_off(case: Case) -> Said | None:
     """H23."""
     if case.value("val"):
@@ -235,6 +249,12 @@ RULES = (
     Rule("train.optimizer-auto", Severity.INFO, _TRAINER + "build_optimizer", auto_choice),
     Rule("train.cache-ram", Severity.WARNING, ISSUES + "21783", cache_ram),
     Rule("train.cache-ram-does-not-fit", Severity.WARNING, CODE + "data/base.py, check_cache_ram", cache_ram_fits),
+    Rule(
+        "train.cache-disk-no-room",
+        Severity.ERROR,
+        "samerun: no room that is not known is counted on",
+        cache_disk_no_room,
+    ),
     Rule("train.cache-disk", Severity.INFO, ISSUES + "6553", cache_disk),
     Rule("train.cache-disk-does-not-fit", Severity.WARNING, ISSUES + "6553", cache_disk_fits),
     Rule("train.imgsz-rounded", Severity.WARNING, CODE + "utils/checks.py, check_imgsz", imgsz_rounded),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from launcher.backend import Attempt, DataSource, Handle, InputFile, Need
+from launcher.backend import Attached, Attempt, Backend, Handle, InputFile, Need
 from launcher.bundle.pack import unpack
 from launcher.errors import IntegrityError, SpecError
 from launcher.files import sha256_file, storage
+from launcher.runs import attached
 from launcher.runs.record import AttemptRecord, RunRecord
 from launcher.runs.store import Store
 from launcher.settings import Settings
@@ -18,13 +20,14 @@ from launcher.sync.install import settle
 from launcher.variables import not_set, references
 
 
-def build(settings: Settings, store: Store, record: RunRecord, attempt: AttemptRecord) -> Attempt:
-    """All that the backend needs. Raises NotFoundError when the bundle is gone, IntegrityError for a bad checkpoint."""
+def build(
+    settings: Settings, store: Store, record: RunRecord, attempt: AttemptRecord, backend: Backend[Any]
+) -> Attempt:
+    """What this backend needs. Raises NotFoundError when the bundle is gone, IntegrityError for a bad checkpoint."""
     bundle = unpack(settings.cache_dir, record.bundle)
     folder = store.folder(record.id)
     resume, carried = _resume(folder)
-    data = record.data
-    source = DataSource(Path(data["root"]), data["fingerprint"]) if data is not None else None
+    source = attached.source(record.data)
     resources = record.resources
     describe: dict[str, Any] = {
         "version": 1,
@@ -37,10 +40,18 @@ def build(settings: Settings, store: Store, record: RunRecord, attempt: AttemptR
         "resume": resume,
         "files": {file.path: file.sha256 for file in bundle.files},
     }
-    need = Need(str(resources.get("device", "auto")), resources.get("max_hours"), resources.get("options", {}))
+    if isinstance(source, Attached) and record.data is not None and (mark := record.data.get("fingerprint")):
+        describe["expect_fingerprint"] = mark  # what the run began with: it may have changed since
+    need = needed(resources, backend, attached.attached(record.data))
     inputs = (*bundle.files, *carried)
     variables, previous = dict(record.variables), _previous(record, attempt)
     return Attempt(attempt.id, record.id, attempt.number, need, inputs, source, describe, variables, previous)
+
+
+def needed(resources: Mapping[str, Any], backend: Backend[Any], data: Attached | None = None) -> Need:
+    """What the run asks of a machine of this backend: options of other backends are none of its business."""
+    options = {name: value for name, value in resources.get("options", {}).items() if name in backend.options}
+    return Need(str(resources.get("device", "auto")), resources.get("max_hours"), options, data)
 
 
 def _previous(record: RunRecord, attempt: AttemptRecord) -> Handle | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from launcher.backend import Attached, Backend
 from launcher.bundle.pack import Bundle, pack
 from launcher.data import reef
 from launcher.data.check import Examination, examine
@@ -17,15 +18,17 @@ from launcher.data.dataset import Dataset, read_dataset
 from launcher.errors import DataError
 from launcher.files import storage
 from launcher.installed import installed
+from launcher.runs import attached
 from launcher.runs.record import RunRecord
 from launcher.runs.state import RunState
 from launcher.runs.store import Store, now
 from launcher.settings import Settings
+from launcher.spec.attached import AttachedData
 from launcher.spec.load import LoadedSpec
 from launcher.spec.model import DataSource, JobSpec
 from launcher.variables import expand
 
-SPEC = "spec.yaml"
+SPEC, SCRIPT = "spec.yaml", "prepare.py"
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is."""
 
@@ -38,11 +41,23 @@ class Data:
     found: Examination
 
 
-def look_at_data(settings: Settings, spec: JobSpec, progress: Progress, *, make: bool) -> Data | None:
+@dataclass(frozen=True)
+class Elsewhere:
+    """A dataset that lies where the machine is: nothing is known of what is in it. `script` makes one of it there."""
+
+    attached: Attached
+    script: Path | None
+    place: str
+
+
+def look_at_data(settings: Settings, spec: JobSpec, progress: Progress, *, make: bool) -> Data | Elsewhere | None:
     """Read, check and fingerprint the spec's dataset; the built-in one is made first.
 
     With `make` False nothing is made: None when the built-in dataset is not in the cache yet. Raises DataError.
     """
+    if isinstance(spec.data, AttachedData):
+        script = Path(spec.data.prepare) if spec.data.prepare is not None else None
+        return Elsewhere(Attached(spec.data.kind, spec.data.name), script, spec.data.place)
     if isinstance(spec.data, DataSource):
         options = spec.data.reef
         file = settings.cache_dir / "reef" / options.key() / "data.yaml"
@@ -61,7 +76,7 @@ def look_at_data(settings: Settings, spec: JobSpec, progress: Progress, *, make:
     return Data(dataset, found)
 
 
-def pack_bundle(settings: Settings, loaded: LoadedSpec, data: Data) -> Bundle:
+def pack_bundle(settings: Settings, loaded: LoadedSpec, data: Data | Elsewhere) -> Bundle:
     """The run's input, in the cache. Raises StorageError."""
     spec = loaded.spec
     carried: dict[str, Path] = {}
@@ -80,8 +95,14 @@ def pack_bundle(settings: Settings, loaded: LoadedSpec, data: Data) -> Bundle:
         carried[job["model_file"]] = model
     if settings.payload is not None:
         carried["payload.py"] = settings.payload
-    texts = {SPEC: loaded.yaml_text().encode(), "data.json": _listing(data)}
-    return pack(settings.cache_dir, job, texts, carried, data.found.fingerprint.total)
+    texts = {SPEC: loaded.yaml_text().encode()}
+    if isinstance(data, Data):
+        texts["data.json"] = _listing(data)
+        return pack(settings.cache_dir, job, texts, carried, data.found.fingerprint.total)
+    job["data"] = {"kind": data.attached.kind, "name": data.attached.name}
+    if data.script is not None:
+        carried[SCRIPT] = data.script
+    return pack(settings.cache_dir, job, texts, carried, f"{data.attached.kind}:{data.attached.name}")
 
 
 def pins(settings: Settings, spec: JobSpec) -> dict[str, str]:
@@ -91,18 +112,20 @@ def pins(settings: Settings, spec: JobSpec) -> dict[str, str]:
     return {**here, **{name: version for name, version in asked.items() if version is not None}}
 
 
-def key_of(bundle: Bundle, backend: str) -> str:
-    """What runs of the same input on the same backend have in common."""
-    return hashlib.sha256(f"{bundle.digest} {backend}".encode()).hexdigest()
+def key_of(bundle: Bundle, backend: Backend[Any], options: Mapping[str, Any]) -> str:
+    """What runs of the same input on the same backend, with the same of its own settings, have in common."""
+    own = sorted((name, value) for name, value in options.items() if name in backend.options)
+    text = f"{bundle.digest} {backend.name}" + (f" {json.dumps(own)}" if own else "")
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def new_run(
     settings: Settings,
     store: Store,
     loaded: LoadedSpec,
-    data: Data,
+    data: Data | Elsewhere,
     bundle: Bundle,
-    backend: str,
+    backend: Backend[Any],
     *,
     machine: str = "",
     findings: Sequence[Mapping[str, str]] = (),
@@ -117,29 +140,28 @@ def draft(
     settings: Settings,
     run: str,
     loaded: LoadedSpec,
-    data: Data,
+    data: Data | Elsewhere,
     bundle: Bundle,
-    backend: str,
+    backend: Backend[Any],
     *,
     machine: str = "",
     findings: Sequence[Mapping[str, str]] = (),
 ) -> RunRecord:
     """The record of a run that is not written down yet."""
-    spec, found = loaded.spec, data.found
-    time = now()
+    spec, time = loaded.spec, now()
     return RunRecord(
         id=run,
         name=spec.name,
-        backend=backend,
+        backend=backend.name,
         state=RunState.CREATED,
-        key=key_of(bundle, backend),
+        key=key_of(bundle, backend, spec.resources.options),
         bundle=bundle.digest,
         created=time,
         updated=time,
         model=spec.model,
         machine=machine,
-        data={"root": str(data.dataset.root), "fingerprint": found.fingerprint.total, **_parts(found)},
-        resources={"device": spec.resources.device, "max_hours": spec.resources.max_hours, "options": {}},
+        data=_recorded(data) if isinstance(data, Data) else attached.drafted(data.attached),
+        resources=spec.resources.as_json(),
         variables=dict(spec.environment.variables),
         max_attempts=spec.resume.attempts,
         while_running=spec.sync.while_running,
@@ -151,9 +173,11 @@ def draft(
     )
 
 
-def _parts(found: Examination) -> dict[str, Any]:
-    mark = found.fingerprint
-    return {"images": mark.images, "labels": mark.labels, "splits": mark.splits, "facts": found.facts.as_json()}
+def _recorded(data: Data) -> dict[str, Any]:
+    """What the run's record says of the dataset."""
+    mark = data.found.fingerprint
+    parts = {"images": mark.images, "labels": mark.labels, "splits": mark.splits}
+    return {"root": str(data.dataset.root), "fingerprint": mark.total, **parts, "facts": data.found.facts.as_json()}
 
 
 def _whole(value: object) -> int | None:

@@ -11,11 +11,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from launcher.backend import Attempt, Handle, State, Status
-from launcher.errors import IntegrityError, RemoteError, SamerunError
+from launcher.errors import CapacityError, IntegrityError, RemoteError, SamerunError
 from launcher.runs import attempts, collect
 from launcher.runs.following import Follower, Observer, Progress
 from launcher.runs.record import AttemptRecord, RunRecord
 from launcher.runs.release import give_back
+from launcher.runs.staging import GivenUpError
 from launcher.runs.state import RunState
 from launcher.runs.store import now
 
@@ -37,7 +38,6 @@ class Driver(Follower):
             handle = self._accepted()
             if handle is None:
                 break
-            self._give_back(former=True)
             if not follow:
                 return self.record
             status = self._follow(handle)
@@ -53,20 +53,36 @@ class Driver(Follower):
         self.record = replace(self.record, backend=self.backend.name)
         self._journal()
 
-    def abandon(self) -> RunRecord:
-        """Give the run up and take it to its end: stop it, collect what there is, submit nothing any more."""
+    def abandon(self, *, fetch: bool = True) -> RunRecord:
+        """Give the run up and take it to its end: stop it, collect what there is, submit nothing any more.
+
+        Without `fetch` what it has made is left where it is, and removed with the attempt.
+        """
         self.store.wish_cancelled(self.record.id)
         last = self.record.attempt
         handle = last.as_handle() if last is not None else None
         if handle is None and last is not None:
-            handle = self.backend.find(attempts.build(self.settings, self.store, self.record, last))
+            handle = self.backend.find(attempts.build(self.settings, self.store, self.record, last, self.backend))
             if handle is not None:  # submitted, and the reply never written down
                 self._save(self.record.with_attempt(handle=dict(handle.data)).move(RunState.QUEUED, now()))
         if handle is None:
             return self._unsent()
+        if not fetch:
+            return self._drop(handle)
         if self.record.state is not _COLLECTING:
             self._stop(handle)
         self._collect(handle, self._follow(handle))
+        return self.record
+
+    def _drop(self, handle: Handle) -> RunRecord:
+        """The end of a run of which nothing more is wanted."""
+        status = self.backend.cancel(handle)
+        if not status.state.ended:
+            raise RemoteError(f"{handle.attempt} is {status.state} still: {status.reason}", remedy="cancel it again")
+        self._note(status)
+        self._move(_COLLECTING)
+        self._save(self.record.with_attempt(kept="").move(RunState.CANCELLED, now(), reason="cancelled, not fetched"))
+        self._give_back()
         return self.record
 
     # Submitting.
@@ -81,7 +97,7 @@ class Driver(Follower):
             last = self._journal()
         if (handle := last.as_handle()) is not None:
             return handle
-        attempt = attempts.build(self.settings, self.store, self.record, last)
+        attempt = attempts.build(self.settings, self.store, self.record, last, self.backend)
         found = self._patiently(lambda: self.backend.find(attempt) or self._submit(attempt))
         if found is None:
             self._unsent()
@@ -96,14 +112,27 @@ class Driver(Follower):
             return None
         attempts.check_variables(self.record)
         try:
-            return self.backend.submit(self.backend.prepare(attempt))
+            request = self.backend.prepare(attempt)
+            self.backend.stage(request, self._teller)
+            return self.backend.submit(request)
+        except GivenUpError:
+            return None
         except RemoteError:
             raise
-        except SamerunError as error:
-            ended = self.record.with_attempt(state=State.FAILED, reason=error.message, ended=now())
-            self._save(ended.move(RunState.FAILED, now(), reason=error.message))
-            self._give_back()
+        except CapacityError as error:
+            if attempt.number > 1:  # it had a machine, and the service may still count that one
+                raise RemoteError(error.message, remedy=error.remedy) from error
+            self._refused(error)
             raise
+        except SamerunError as error:
+            self._refused(error)
+            raise
+
+    def _refused(self, error: SamerunError) -> None:
+        """The end of a run whose attempt the backend will not have."""
+        ended = self.record.with_attempt(state=State.FAILED, reason=error.message, ended=now())
+        self._save(ended.move(RunState.FAILED, now(), reason=error.message))
+        self._give_back()
 
     def _journal(self) -> AttemptRecord:
         """Write the next attempt down before anything is asked of the backend. Raises SpecError."""
@@ -143,6 +172,7 @@ class Driver(Follower):
             self._save(record.move(RunState.VERIFIED, now(), reason=""))
         elif lost and not given_up and len(record.attempts) < record.max_attempts:
             self.record = record
+            self._give_back(former=True)  # not the one that has just ended: the next may take its files from there
             self._journal()
             return True
         else:

@@ -13,27 +13,30 @@ from typing import Any, TypeVar
 
 from launcher.backend import Backend, Feature, Handle, State, Status
 from launcher.errors import RemoteError
-from launcher.runs import collect
+from launcher.runs import attached, collect
 from launcher.runs.events import Event, Mirror
 from launcher.runs.events import read as read_events
 from launcher.runs.partial import Partial
 from launcher.runs.record import RunRecord
+from launcher.runs.staging import Step, Teller
 from launcher.runs.state import OF_BACKEND, RunState
 from launcher.runs.store import Store, now
 from launcher.settings import Settings
 
 WAIT_S = 1.0  # how long one call for lines may wait; a backend that is silent is polled this often
-RETRY_S = 2.0  # pause after a call that failed for reasons that pass
+RETRY_S = 2.0  # pause after a call that failed for reasons that pass; it grows with each failure
+RETRY_GROWTH = 15  # times as long, at most
 LOOK_S = 5.0  # how long `look` goes on taking in lines
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What an observer is told: the record as it stands, and the events and log lines that are new."""
+    """What an observer is told: the record as it stands, events and log lines that are new, what is being sent."""
 
     record: RunRecord
     events: tuple[Event, ...] = ()
     lines: tuple[str, ...] = ()
+    step: Step | None = None
 
 
 Observer = Callable[[Progress], None]
@@ -50,6 +53,7 @@ class Follower:
         self.record = record
         self.folder = store.folder(record.id)
         self.observers: list[Observer] = []
+        self._teller = Teller(self._given_up, self._tell_step, self._tell_reason)
 
     def look(self) -> RunRecord:
         """Take in what the backend says now; nothing is collected or submitted. Silence changes nothing."""
@@ -177,6 +181,8 @@ class Follower:
                 record = replace(record, metrics=event.table("metrics"))
             elif event.name == "started":
                 record = record.with_attempt(started=event.fields)
+            elif event.name == attached.EVENT:
+                record = replace(record, data=attached.learnt(record.data, event))
             elif event.name in ("done", "failed"):
                 record = record.with_attempt(reason=str(event.fields.get("reason", ""))[:2000])
         if record != self.record:
@@ -200,17 +206,26 @@ class Follower:
         return self.record.while_running and Feature.LIVE_FILES not in self.backend.lacks
 
     def _patiently(self, ask: Callable[[], T]) -> T:
-        """Ask until there is an answer, or the run's patience is over."""
-        begun = time.monotonic()
+        """Ask until there is an answer, or nothing has moved for as long as the run's patience lasts."""
+        begun, pause = time.monotonic(), RETRY_S
         while True:
             try:
                 return ask()
             except RemoteError as error:
-                if time.monotonic() - begun > self.record.patience_s:
+                if time.monotonic() - max(begun, self._teller.heard) > self.record.patience_s:
                     raise
-                if self.record.reason != error.message:
-                    self._save(replace(self.record, reason=error.message))  # so that whoever waits knows for what
-                time.sleep(RETRY_S)
+                self._tell_reason(error.message)
+                time.sleep(pause)
+                pause = min(2 * pause, RETRY_GROWTH * RETRY_S)
+
+    def _tell_reason(self, reason: str) -> None:
+        """Write down what goes on, so that whoever waits knows for what."""
+        if self.record.reason != reason:
+            self._save(replace(self.record, reason=reason))
+
+    def _tell_step(self, step: Step) -> None:
+        for observer in self.observers:
+            observer(Progress(self.record, step=step))
 
     # The record.
 

@@ -25,7 +25,9 @@ import yaml
 from pydantic import ValidationError
 
 from launcher.errors import Problem, SpecError
+from launcher.spec import attached
 from launcher.spec.arguments import Arguments
+from launcher.spec.attached import KINDS, KNOWN, PREPARE, REEF
 from launcher.spec.merge import COMMAND, Files, override, resolved
 from launcher.spec.model import (
     NAME_LENGTH,
@@ -36,13 +38,18 @@ from launcher.spec.model import (
     known_fields,
     reef_errors,
 )
+from launcher.spec.options import Options, settled
 from launcher.spec.sources import with_paths
 from launcher.spec.tree import Item, Place, plain, read_yaml, scalar
 from launcher.spec.variables import check_text
 from launcher.spec.wording import Path as FieldPath
 from launcher.spec.wording import did_you_mean, dotted, from_pydantic, place_of
 
-_TEXT_FIELDS = (("name",), ("model",), ("data",), ("notes",), ("environment", "ultralytics"), ("environment", "torch"))
+_TEXT_FIELDS: tuple[tuple[str, ...], ...] = (
+    *((name,) for name in ("name", "model", "data", "notes")),
+    *(("environment", name) for name in ("ultralytics", "torch")),
+    *(("data", name) for name in (*KINDS, PREPARE)),
+)
 _MAY_BE_EMPTY = frozenset({"train", *SECTIONS})
 
 
@@ -66,11 +73,12 @@ def load_spec(
     overrides: Sequence[str] = (),
     env: Mapping[str, str] | None = None,
     arguments: Arguments | None = None,
+    options: Options = dict,
 ) -> LoadedSpec:
     """Read the spec at `path` with `--set` arguments over it. Raises SpecError with all that is wrong.
 
     `env` is where the variables that it names are looked up (default: os.environ); `arguments` the Ultralytics whose
-    train arguments are taken (default: the installed one).
+    train arguments are taken (default: the installed one); `options` what backends declare under `resources`.
     """
     env = os.environ if env is None else env
     files = Files()
@@ -88,9 +96,10 @@ def load_spec(
     arguments = arguments or Arguments()
     texts = list(_check_texts(tree, env))
     tree, paths = with_paths(tree, env, arguments.package)
+    tree, odd = settled(tree, options)
     # What is wrong as a text is told once, and its value not at all.
     told = {problem.field for problem in texts}
-    others = (*paths, *_check_train(tree, arguments), *_check_reef(tree))
+    others = (*paths, *odd, *_check_train(tree, arguments), *_check_reef(tree), *_check_attached(tree))
     problems.extend((*texts, *(problem for problem in others if problem.field not in told)))
     values = _resolved(tree, arguments if not problems else None)
     spec, more = _validate(values, tree, problems)
@@ -228,6 +237,15 @@ def _check_reef(tree: Item) -> Iterator[Problem]:
         yield Problem(message or f"there is no field {name!r}", *place, field=dotted(path), remedy=remedy)
 
 
+def _check_attached(tree: Item) -> Iterator[Problem]:
+    data = tree.at(("data",))
+    if data is None or not isinstance(data.value, dict) or set(data.value) == {REEF}:
+        return
+    for name, fault in attached.wrong(plain(data)).items():
+        path = ("data", name) if name else ("data",)
+        yield Problem(fault.message, *place_of(tree, path, key=fault.key), field=dotted(path), remedy=fault.remedy)
+
+
 def _resolved(tree: Item, arguments: Arguments | None) -> dict[str, Any]:
     """Plain values in one order: ours as the model has them, arguments and variables by name."""
     values = plain(tree)
@@ -237,6 +255,8 @@ def _resolved(tree: Item, arguments: Arguments | None) -> dict[str, Any]:
         if isinstance(section := values.get(name), dict):
             order = list(names)
             values[name] = {key: section[key] for key in sorted(section, key=lambda one: _rank(order, one))}
+    if isinstance(data := values.get("data"), dict):
+        values["data"] = {key: data[key] for key in sorted(data, key=lambda one: _rank(list(KNOWN), one))}
     if isinstance(train := values.get("train"), dict):
         coerce = arguments.coerce if arguments is not None else lambda _, value: value
         values["train"] = {name: coerce(name, train[name]) for name in sorted(train)}
@@ -265,8 +285,8 @@ def _covers(told: str, name: str) -> bool:
     """Whether a problem of one field makes another's superfluous: the same field, or one below it in train or reef."""
     if told == name:
         return True
-    if name == "data.reef":
-        return told.startswith("data.reef.")
+    if name in ("data", "data.reef"):
+        return told.startswith(f"{name}.")
     return told.startswith("train.") and name.startswith(told)
 
 

@@ -2,7 +2,8 @@
 
 The rule, the same for all three: mappings merge deep, anything else replaces, the later one wins, and every value
 keeps the place it was written at. `null` replaces like any value: a field of ours goes back to its default, a train
-argument is passed as None where Ultralytics takes one. `data: reef` is short for `data: {reef: {}}`.
+argument is passed as None where Ultralytics takes one. `data: reef` is short for `data: {reef: {}}`, and
+`data: kind:name` for `data: {kind: name}`; a dataset that is named over another one replaces it whole.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from launcher.errors import Problem
+from launcher.spec.attached import SOURCES, split
 from launcher.spec.tree import MAX_DEPTH, Item, Place, read_yaml
 from launcher.spec.wording import dotted
 
@@ -23,12 +25,23 @@ _KEY = re.compile(r"[^\s.=]+(\.[^\s.=]+)*\Z")
 
 
 def merge(old: Item, new: Item) -> Item:
-    """`new` over `old`."""
+    """`new` over `old`; of two datasets the new one alone: what stands beside the name of one is not the other's."""
+    before, after = old.mapping.get("data"), new.mapping.get("data")
+    if before is not None and after is not None and _names_another(before, after):
+        old = replace(old, value={name: item for name, item in old.mapping.items() if name != "data"})
+    return _deep(old, new)
+
+
+def _names_another(old: Item, new: Item) -> bool:
+    return not SOURCES.isdisjoint(old.mapping) and not SOURCES.isdisjoint(new.mapping.keys() - old.mapping.keys())
+
+
+def _deep(old: Item, new: Item) -> Item:
     if not (isinstance(old.value, dict) and isinstance(new.value, dict)):
         return new
     value = dict(old.value)
     for name, item in new.value.items():
-        value[name] = merge(value[name], item) if name in value else item
+        value[name] = _deep(value[name], item) if name in value else item
     kept = old if new.place.file == COMMAND else new  # where a mapping stands is said by a file, if any holds it
     return replace(kept, value=value, keys={**old.keys, **new.keys})
 
@@ -112,7 +125,7 @@ class Files:
             return None
         item, problems = read_yaml(text, Place(str(path), 1, 1), path.parent.absolute())
         self.problems.extend(problems)
-        return _open_reef(item) if item is not None else None
+        return _open_data(item) if item is not None else None
 
     def _refuse(self, message: str, named_at: Place | None, path: Path) -> None:
         """Note what is wrong with a file: at the place that names it, or at the file where the command does."""
@@ -144,7 +157,7 @@ def override(tree: Item, argument: str, folder: Path) -> tuple[Item, list[Proble
             return tree, [Problem(f"{dotted(path[:end])} is {kind}", file=COMMAND, field=name)]
     for part in reversed(path):
         item = Item({part: item}, item.place, folder, {part: item.place})
-    return merge(tree, _open_reef(item)), []
+    return merge(tree, _open_data(item)), []
 
 
 def resolved(path: Path) -> Path:
@@ -155,13 +168,17 @@ def resolved(path: Path) -> Path:
         return path
 
 
-def _open_reef(tree: Item) -> Item:
-    """`data: reef`, and `data: {reef: }` without options, as `data: {reef: {}}`."""
+def _open_data(tree: Item) -> Item:
+    """`data: reef`, and `data: {reef: }` without options, as `data: {reef: {}}`; `data: kind:name` as {kind: name}."""
     data = tree.mapping.get("data")
     if data is None:
         return tree
     if data.value == "reef":
         opened = Item({"reef": replace(data, value={}, text=None)}, data.place, data.base, {"reef": data.place})
+    elif isinstance(data.value, str) and (named := split(data.value)):
+        kind, name = named
+        item = replace(data, value=name, text=name)
+        opened = Item({kind: item}, data.place, data.base, {kind: data.place})
     elif (reef := data.mapping.get("reef")) is not None and reef.value is None:
         opened = replace(data, value={**data.mapping, "reef": replace(reef, value={}, text=None)})
     else:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, PlainValidator, Tag
 
 from launcher.data.reef import ReefOptions
+from launcher.spec.attached import KNOWN, REEF, AttachedData, parse
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9-]*$"
 NAME_LENGTH = 40  # characters; leaves room for a time stamp in the 63 that host and kernel names allow
@@ -71,10 +72,21 @@ class Environment(_Model):
 
 
 class Resources(_Model):
-    """What the run may use."""
+    """What the run may use. What is not named here is for one backend alone (`launcher.spec.options`)."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
 
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto takes cuda, then mps, then cpu")
     max_hours: float | None = Field(None, gt=0, description="stop the training after this many hours")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The settings that are for one backend alone, by name."""
+        return dict(self.model_extra or {})
+
+    def as_json(self) -> dict[str, Any]:
+        """For the run's record, from which each attempt's need is made."""
+        return {"device": self.device, "max_hours": self.max_hours, "options": self.options}
 
 
 class Resume(_Model):
@@ -94,6 +106,8 @@ class Sync(_Model):
 
 
 def _data_kind(value: Any) -> str:
+    if isinstance(value, AttachedData) or (isinstance(value, dict) and set(value) != {REEF}):
+        return "<attached>"
     return "<source>" if isinstance(value, (dict, DataSource)) else "<path>"
 
 
@@ -103,9 +117,11 @@ class JobSpec(_Model):
     name: str = Field(pattern=NAME_PATTERN, max_length=NAME_LENGTH, description="default: the name of the file")
     model: str = Field(min_length=1, description="a name Ultralytics knows (yolo11n.pt, yolo11n.yaml) or a path")
     data: Annotated[
-        Annotated[str, Field(min_length=1), Tag("<path>")] | Annotated[DataSource, Tag("<source>")],
+        Annotated[str, Field(min_length=1), Tag("<path>")]
+        | Annotated[DataSource, Tag("<source>")]
+        | Annotated[AttachedData, PlainValidator(parse), Tag("<attached>")],
         Discriminator(_data_kind),
-    ] = Field(description="a data.yaml, relative to this file; or `reef`, the built-in dataset")
+    ] = Field(description="a data.yaml, relative to this file; `reef`; or data that lies elsewhere")
     train: dict[str, TrainValue] = Field(default_factory=dict, description="Ultralytics' own train arguments")
     environment: Environment = Field(default_factory=Environment, description="versions and variables")
     resources: Resources = Field(default_factory=Resources, description="device and time limit")
@@ -126,4 +142,4 @@ SECTIONS: dict[str, tuple[str, ...]] = {
 def known_fields() -> dict[str, tuple[str, ...]]:
     """The names that may stand under each dotted parent, for suggestions."""
     reef = tuple(ReefOptions.__dataclass_fields__)
-    return {"": (*JobSpec.model_fields, "extends"), "data": ("reef",), "data.reef": reef, **SECTIONS}
+    return {"": (*JobSpec.model_fields, "extends"), "data": KNOWN, "data.reef": reef, **SECTIONS}

@@ -6,13 +6,17 @@ of the installed Ultralytics, with its own line on each, put together when the s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import TypeAdapter
 
+from launcher.backend import Option
 from launcher.data.reef import ReefOptions
+from launcher.spec import attached
 from launcher.spec.arguments import Arguments
 from launcher.spec.model import NAME_LENGTH, NAME_PATTERN, JobSpec
+from launcher.spec.options import json_schemas
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MAX_DESCRIPTION = 160  # characters, about one line of an editor's tooltip
@@ -42,8 +46,8 @@ _EXACT: dict[str, dict[str, Any]] = {
 """What a type and two bounds cannot say; `Arguments.check` says the same."""
 
 
-def json_schema(arguments: Arguments) -> dict[str, Any]:
-    """The schema of a spec file for one Ultralytics."""
+def json_schema(arguments: Arguments, options: Mapping[str, Option] | None = None) -> dict[str, Any]:
+    """The schema of a spec file for one Ultralytics, and for the backends that declare these options."""
     made = JobSpec.model_json_schema(ref_template="#/$defs/{model}")
     properties = made["properties"]
     properties["name"] |= {"pattern": NAME_PATTERN, "maxLength": NAME_LENGTH}
@@ -52,12 +56,15 @@ def json_schema(arguments: Arguments) -> dict[str, Any]:
         "anyOf": [_text(), {"type": "array", "items": _text()}],
     }
     properties["data"] = {
-        "description": "a data.yaml, relative to this file; or `reef`, the built-in dataset",
-        "anyOf": [_text(), {"$ref": "#/$defs/DataSource"}],
+        "description": "a data.yaml, relative to this file; `reef`, the built-in dataset; or data that lies elsewhere",
+        "anyOf": [attached.text_schema(), {"$ref": "#/$defs/DataSource"}, {"$ref": "#/$defs/AttachedData"}],
     }
     properties["train"] = _train(arguments)
     definitions = made["$defs"]
     definitions["DataSource"]["properties"]["reef"] = _reef()
+    definitions["AttachedData"] = attached.json_schema()
+    definitions["Resources"]["properties"] |= json_schemas(options or {})
+    definitions["Resources"]["additionalProperties"] = False
     definitions["Environment"]["properties"]["variables"] |= _variables()
     for section in ("train", "environment", "resources", "resume", "sync"):
         properties[section] = _or_null(properties[section])
@@ -69,6 +76,8 @@ def json_schema(arguments: Arguments) -> dict[str, Any]:
         "additionalProperties": False,
         # `model` and `data` may come from a file that this one extends, or from --set.
         "anyOf": [{"required": ["model", "data"]}, {"required": ["extends"]}],
+        "if": {"not": {"required": ["extends"]}},
+        "then": {"properties": {"data": attached.strict_schema()}},
         "properties": properties,
         "$defs": definitions,
     }

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from launcher.errors import Problem
+from launcher.spec.attached import KINDS, PREPARE
 from launcher.spec.merge import COMMAND
 from launcher.spec.package import UltralyticsPackage
 from launcher.spec.tree import Item
-from launcher.spec.wording import did_you_mean
+from launcher.spec.wording import did_you_mean, dotted
 from launcher.variables import expand, references
 
 _P6 = re.compile(r"(yolov[58])([nsmlx])6\Z")  # nn/tasks.py, yaml_model_load: an old way to write yolov5n-p6
 _SCALED = re.compile(r"(\d+)([nslmx])(.+)?$")  # the same: yolo11n.yaml is yolo11.yaml at the scale n
 _UNSCALED = re.compile(r"(yolo(?:e-)?v?\d+)(-.*)?\.yaml\Z")
 _NO_FILE = "there is no such file"
+_KIND = re.compile(r"([A-Za-z][A-Za-z0-9_-]+):(?!//)")  # two letters or more: one would be a drive
 
 
 @dataclass(frozen=True)
@@ -61,14 +63,19 @@ class _Wrong:
     remedy: str | None = None
 
 
+_Look = Callable[[_Text, UltralyticsPackage], str | _Wrong]
+
+
 def with_paths(tree: Item, env: Mapping[str, str], package: UltralyticsPackage) -> tuple[Item, list[Problem]]:
-    """With `data`, and a `model` that is a file, as absolute paths; and what is wrong with them.
+    """With `data`, its `prepare`, and a `model` that is a file, as absolute paths; and what is wrong with them.
 
     A text that names a variable stays as it is. One whose variable is not set is told elsewhere.
     """
-    values, problems = dict(tree.mapping), []
-    for name, look in (("data", _data), ("model", _model)):
-        item = values.get(name)
+    problems = []
+    looks: tuple[tuple[tuple[str, ...], _Look], ...]
+    looks = ((("data",), _data), (("data", PREPARE), _script), (("model",), _model))
+    for path, look in looks:
+        item = tree.at(path)
         if item is None or not isinstance(item.value, str) or not item.value:
             continue
         variables = references(item.value)
@@ -77,10 +84,17 @@ def with_paths(tree: Item, env: Mapping[str, str], package: UltralyticsPackage) 
         filled = f" once {' and '.join(variables)} is filled in" if variables else ""
         found = look(_Text(expand(item.value, env), item, filled), package)
         if isinstance(found, _Wrong):
-            problems.append(Problem(found.message + filled, *item.place, field=name, remedy=found.remedy))
+            problems.append(Problem(found.message + filled, *item.place, field=dotted(path), remedy=found.remedy))
         elif not variables:
-            values[name] = replace(item, value=found)
-    return replace(tree, value=values), problems
+            tree = _with(tree, path, replace(item, value=found))
+    return tree, problems
+
+
+def _with(tree: Item, path: tuple[str, ...], item: Item) -> Item:
+    """The tree with another item at a path that is there."""
+    if not path:
+        return item
+    return replace(tree, value={**tree.mapping, path[0]: _with(tree.mapping[path[0]], path[1:], item)})
 
 
 def _is_file(path: str) -> bool:
@@ -89,6 +103,13 @@ def _is_file(path: str) -> bool:
 
 def _is_folder(path: str) -> bool:
     return os.path.isdir(path)  # noqa: PTH112 - the same
+
+
+def _script(said: _Text, package: UltralyticsPackage) -> str | _Wrong:
+    path = said.path
+    if not _is_file(path):
+        return _Wrong("is a folder, not a file" if _is_folder(path) else _NO_FILE, said.looked_for)
+    return path if path.endswith(".py") else _Wrong("must be a Python script, NAME.py")
 
 
 def _data(said: _Text, package: UltralyticsPackage) -> str | _Wrong:
@@ -106,6 +127,9 @@ def _data(said: _Text, package: UltralyticsPackage) -> str | _Wrong:
     if said.is_bare and {said.text, f"{said.text}.yaml"} & package.datasets:
         remedy = "download it once and name its data.yaml here; `data: reef` needs no download"
         return _Wrong("built-in datasets of Ultralytics are not downloaded here", remedy)
+    if not said.filled and (kind := _KIND.match(said.text)):
+        remedy = did_you_mean(kind[1], KINDS) or f"known: {', '.join(KINDS)}"
+        return _Wrong(f"{_NO_FILE}, and no kind of data {kind[1]!r}", remedy)
     return _Wrong("is not a file" if os.path.exists(path) else _NO_FILE, said.looked_for)  # noqa: PTH110
 
 

@@ -69,7 +69,7 @@ def from_pydantic(
     """Problems for the errors of a model; `fields`: known names by dotted parent, `meanings`: what a pattern asks."""
     problems: dict[tuple[str, str], Problem] = {}
     for error in errors:
-        path = tuple(part for part in error["loc"] if part not in ("<path>", "<source>", "[key]"))
+        path = tuple(part for part in error["loc"] if part not in ("<path>", "<source>", "<attached>", "[key]"))
         if path[:1] == ("train",) and len(path) > 1:
             path, error = path[:2], {**error, "type": "train", "msg": "must be one value or a list of values"}
         kind, remedy = error["type"], None

@@ -33,11 +33,12 @@ class Start:
 class AttemptMaker:
     """Call it for an attempt. `made` are all attempts so far. Keeps its files below `folder`."""
 
-    def __init__(self, folder: Path, cache_dir: Path, *, same_machine: bool = True) -> None:
+    def __init__(self, folder: Path, cache_dir: Path, *, same_machine: bool = True, device: str = "auto") -> None:
         self.made: list[Attempt] = []
         self._folder = folder
         self._cache = cache_dir
         self._same_machine = same_machine
+        self._device = device
         self._marks = folder / "marks"
         self._gates = folder / "gates"
         for path in (self._marks, self._gates):
@@ -81,8 +82,8 @@ class AttemptMaker:
         checkpoint, inputs = self._checkpoint(attempt, resume)
         files = {file.path: file.sha256 for file in bundle.files}
         describe = {"version": 1, "attempt": attempt, "run": attempt[:-3], "number": 1, "bundle": bundle.digest}
-        describe.update(device="auto", variables=sorted(variables or {}), resume=checkpoint, files=files)
-        wanted = need or Need(max_hours=max_hours)
+        describe.update(device=self._device, variables=sorted(variables or {}), resume=checkpoint, files=files)
+        wanted = need or Need(self._device, max_hours)
         all_files = (*bundle.files, *inputs)
         made = Attempt(attempt, attempt[:-3], 1, wanted, all_files, source, describe, dict(variables or {}))
         self.made.append(made)

@@ -87,6 +87,10 @@ class Stub:
         for path, digest in self.attempt.get("files", {}).items():
             if self.worker.manifest.entry(self.box.inbox, path)["sha256"] != digest:
                 raise ValueError(f"in/{path} is not what was sent: its sha256 differs")
+        if self.attempt.get("data_root") and not os.path.exists(os.path.join(self.box.inbox, "data.json")):
+            from samerun_worker.data import listing as attached  # type: ignore[import-not-found]
+
+            attached.ensure(self.box, self.emit)  # what is attached is read, as by the training
         if self.option("data"):
             listing = self.worker.box.read_json(os.path.join(self.box.inbox, "data.json"))
             for file in listing["files"]:

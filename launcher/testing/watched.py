@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-from launcher.backend import Backend, Handle, Lines, State, Status
+from launcher.backend import Attempt, Backend, Handle, Lines, State, Status
 from launcher.errors import SamerunError
 from launcher.sync import manifest as manifests
 
@@ -141,6 +141,13 @@ def handed_over(handle: Handle) -> Handle:
     """The handle as another process gets it: through JSON."""
     text = json.dumps({"backend": handle.backend, "attempt": handle.attempt, "data": dict(handle.data)})
     return Handle(**json.loads(text))
+
+
+def submitted(backend: Backend[Any], attempt: Attempt) -> Handle:
+    """Prepare, stage and submit an attempt, as a run does."""
+    request = backend.prepare(attempt)
+    backend.stage(request, lambda what, done, of: None)
+    return backend.submit(request)
 
 
 def running(status: Status) -> bool:

@@ -1,10 +1,11 @@
-"""Entry of the worker: `worker.pyz BOX` supervises an attempt, `train BOX` is its child, `nursery` starts many."""
+"""Entry of the worker: `worker.pyz BOX` supervises an attempt, `train BOX` is its child, `prove BOX` computes something
+on its device, `prepare BOX` runs the script that makes the dataset, `nursery` starts many."""
 
 import sys
 
 
 def main(argv):  # type: (list[str]) -> int
-    """Run one of the three; returns the exit code."""
+    """Run one of the five; returns the exit code."""
     if argv == ["nursery"]:
         from .nursery import nurse
 
@@ -13,11 +14,19 @@ def main(argv):  # type: (list[str]) -> int
         from .train import train
 
         return train(argv[1])
+    if len(argv) == 2 and argv[0] == "prove":
+        from .prove import prove
+
+        return prove(argv[1])
+    if len(argv) == 2 and argv[0] == "prepare":
+        from .data.prepare import prepare
+
+        return prepare(argv[1])
     if len(argv) == 1:
         from .supervise import supervise
 
         return supervise(argv[0])
-    sys.stderr.write("usage: worker.pyz [train] BOX | nursery\n")
+    sys.stderr.write("usage: worker.pyz [train | prove | prepare] BOX | nursery\n")
     return 2
 
 

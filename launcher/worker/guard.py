@@ -6,6 +6,7 @@
   the checkpoint that it leaves is of no use.
 - Box loss of exactly 0 for a whole epoch; box and dfl loss for two: the signature of broken MPS kernels.
 - A machine that slept: wall time runs on, the monotonic clock does not.
+- Images that Ultralytics drops, with one line of log, because they or their labels are corrupt.
 - A batch size that Ultralytics halved for lack of memory: args.yaml keeps the old one.
 """
 
@@ -66,6 +67,12 @@ class Guard:
         """Raise unless the trainer's device is of the kind that was asked for (`auto` takes any)."""
         if asked != "auto" and asked != got:
             raise GuardError("wrong-device", f"asked for {asked}, the trainer is on {got}", "see `launch doctor`")
+
+    def images(self, listed: Json, used: Json) -> None:
+        """Compare how many images each split has with how many Ultralytics loaded: it drops corrupt ones silently."""
+        for split, count in used.items():
+            if split in listed and count != len(listed[split]):
+                self.warn("images-dropped", split=split, listed=len(listed[split]), used=count)
 
     def batch(self, first_epoch: bool, losses: Json, batch_size: int) -> None:
         """After each batch."""

@@ -82,17 +82,28 @@ class Supervisor:
         code = -int(signal.SIGTERM)
         if os.path.exists(self.box.cancel):
             self._end("cancelled", "")
-            restarts = -1
+        elif (code := self._prepare()) == 0:
+            code = self._train(restarts)
+        return self._finish(code)
+
+    def _prepare(self) -> int:
+        """The commands that come before the training; returns the exit code of the first that fails, or 0."""
+        for command in self.attempt.get("before") or ():
+            argv = [self._filled(word) for word in command]
+            code = self._once(argv, 0)
+            if code or self.stopping:
+                self.error.setdefault("reason", f"`{' '.join(argv)[:200]}` ended with exit code {code}")
+                return code or -int(signal.SIGTERM)
+        return 0
+
+    def _train(self, restarts: int) -> int:
+        """The training, again where a kill ended it; returns the exit code of the last."""
         for restart in range(restarts + 1):
-            try:
-                code = self._train_once(restart)
-            except OSError as error:  # no such Python, no process or pipe to be had
-                self.error = {"type": type(error).__name__, "reason": f"the training could not be started: {error}"}
-                code = NOT_STARTED
+            code = self._once(self._argv(), restart)
             if code >= 0 or self.stopping or restart == restarts:
                 break
             self.stream.event("warning", {"code": "trainer-killed", **_describe(code), "restart": restart + 1})
-        return self._finish(code)
+        return code
 
     def _stop(self, number: int, frame: object) -> None:
         cancelled = os.path.exists(self.box.cancel)
@@ -118,15 +129,31 @@ class Supervisor:
         """When the training is asked to end for lack of time."""
         return float("inf") if self.stopping else self.deadline + DEADLINE_GRACE_S
 
+    def _filled(self, word: str) -> str:
+        """A word of a command, with the places of this machine in it."""
+        worker = os.path.join(self.box.inbox, "worker.pyz")
+        return word.replace("{box}", self.box.root).replace("{python}", self._python()).replace("{worker}", worker)
+
+    def _python(self) -> str:
+        return str(self.attempt.get("python") or sys.executable)
+
     def _argv(self) -> list[str]:
-        python = self.attempt.get("python") or sys.executable
+        python = self._python()
         payload = os.path.join(self.box.inbox, "payload.py")
         if os.path.exists(payload):
             return [python, payload, self.box.root]
         return [python, os.path.join(self.box.inbox, "worker.pyz"), "train", self.box.root]
 
-    def _train_once(self, restart: int) -> int:
-        """Start the training, carry its output to the end; returns its exit code, negative for a signal."""
+    def _once(self, argv: list[str], restart: int) -> int:
+        """Run one command to its end; one that cannot be started has the code that a shell gives it."""
+        try:
+            return self._run_command(argv, restart)
+        except OSError as error:  # no such Python, no process or pipe to be had
+            self.error = {"type": type(error).__name__, "reason": f"{argv[0]} could not be started: {error}"}
+            return NOT_STARTED
+
+    def _run_command(self, argv: list[str], restart: int) -> int:
+        """Start it, carry its output to the end; returns its exit code, negative for a signal."""
         out_r, out_w = os.pipe()
         event_r, event_w = os.pipe()
         life_r, life_w = os.pipe()
@@ -136,7 +163,6 @@ class Supervisor:
         env = {**os.environ, **{name: str(fd) for name, fd in passed.items()}, "SAMERUN_RESTART": str(restart)}
         null = os.open(os.devnull, os.O_RDONLY)
         actions = [(os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, out_w, 1), (os.POSIX_SPAWN_DUP2, out_w, 2)]
-        argv = self._argv()
         self.child = os.posix_spawn(argv[0], argv, env, file_actions=actions, setpgroup=0, setsigdef=list(STOP_SIGNALS))
         for fd in (out_w, event_w, life_r, null):
             os.close(fd)

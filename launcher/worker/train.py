@@ -22,7 +22,8 @@ import traceback
 from typing import Any
 
 from . import checkpoint, manifest, scratch, view
-from .box import EXIT_EXPIRED, Box
+from .box import EXIT_EXPIRED, Box, read_json
+from .data import listing
 from .events import Emitter, hold_lifeline
 from .guard import Guard, GuardError
 
@@ -151,6 +152,7 @@ class Training:
     def run(self) -> None:
         """Check what came, load, train."""
         self._check_inputs()
+        listing.ensure(self.box, self.emit)
         data = view.make(self.box)
         resume = checkpoint.newest(self.box) or checkpoint.adopt(self.box)
         if resume is None and os.path.isdir(self.box.train):
@@ -223,7 +225,10 @@ class Training:
             if self.used and not self.finishing:
                 trainer.train_time_start -= self.used  # results.csv has the sum of all processes then
             self.emit("resumed", epoch=self.resume.epoch, checkpoint=digest, finishing=self.finishing)
-        self.emit("started", **_effective(trainer), restart=int(os.environ.get("SAMERUN_RESTART", "0")))
+        effective = _effective(trainer)
+        self.emit("started", **effective, restart=int(os.environ.get("SAMERUN_RESTART", "0")))
+        if effective and effective["arguments"].get("fraction") == 1.0:
+            self.guard.images(read_json(listing.file(self.box))["splits"], effective["images"])
 
     def on_train_batch_end(self, trainer: Any) -> None:
         """Guard the losses of each batch."""

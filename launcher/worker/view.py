@@ -14,6 +14,7 @@ import shutil
 
 from . import manifest
 from .box import Box, read_json, write_bytes
+from .data.listing import file as listing_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,18 +28,20 @@ class DataMismatchError(Exception):
 
 
 def make(box: Box) -> str:
-    """Check the dataset against in/data.json and lay the view below work/data; returns the path of its data.yaml.
+    """Check the dataset against its listing and lay the view below work/data; returns the path of its data.yaml.
 
-    Sizes are always compared, digests too unless the attempt says that nothing travelled. Raises DataMismatchError.
+    Sizes are always compared, digests too unless the attempt says that nothing travelled, or the listing was made here.
+    Raises DataMismatchError.
     """
-    listing = read_json(os.path.join(box.inbox, "data.json"))
+    listing = read_json(listing_of(box))
     attempt = box.attempt()
-    source = str(attempt["data_root"])
+    listed_here = str(listing.get("root") or "")
+    source = listed_here or str(attempt["data_root"])
     view = os.path.join(box.work, "data")
     done = os.path.join(view, DONE)
     if os.path.exists(done):
         return done  # a restarted training: the view is whole, and so is the label cache in it
-    _check(source, listing, digests=attempt.get("verify_data") is not False)
+    _check(source, listing, digests=not listed_here and attempt.get("verify_data") is not False)
     copies = set(listing.get("copy", ()))
     for split, items in listing["splits"].items():
         lines = []

@@ -227,6 +227,7 @@ def test_the_worker_holds_its_modules_and_nothing_else() -> None:
     with zipfile.ZipFile(io.BytesIO(worker_bytes())) as archive:
         names = archive.namelist()
         assert archive.testzip() is None
-    expected = {f"samerun_worker/{path.name}" for path in (ROOT / "launcher/worker").glob("*.py")}
+    worker = ROOT / "launcher/worker"
+    expected = {f"samerun_worker/{path.relative_to(worker)}" for path in worker.rglob("*.py")}
     assert set(names) == {*expected, "__main__.py"}
     assert names == sorted(names)

@@ -18,7 +18,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launcher.backend import Attempt, Feature, Handle, Lines, Need, Offer, RemoteFile, Request, State, Status
+from launcher.backend import (
+    Attempt,
+    Backend,
+    DataSource,
+    Feature,
+    Handle,
+    Lines,
+    Need,
+    Offer,
+    RemoteFile,
+    Request,
+    State,
+    Status,
+)
 from launcher.errors import RemoteError
 from launcher.files import is_held, storage
 from launcher.finding import Finding, Severity
@@ -42,7 +55,7 @@ class ExampleRequest(Request):
         return {**super().show(), "box": str(self.box), "attempt.json": dict(self.attempt_json)}
 
 
-class ExampleBackend:
+class ExampleBackend(Backend[ExampleRequest]):
     """See `launcher.backend.Backend`: each method there says what it owes."""
 
     name = "example"
@@ -71,7 +84,7 @@ class ExampleBackend:
     def prepare(self, attempt: Attempt) -> ExampleRequest:
         """The dataset is read where it lies; a backend elsewhere decides here how to bring it."""
         described = {**attempt.describe, "device": "cpu", "python": sys.executable}
-        if attempt.data is not None:
+        if isinstance(attempt.data, DataSource):
             described["data_root"] = str(attempt.data.root)
         return ExampleRequest(attempt, self._box(attempt.id), described)
 

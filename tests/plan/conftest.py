@@ -25,7 +25,7 @@ class MakeCase(Protocol):
     def __call__(
         self, device: str = "cpu", *, machine: str = "box", facts: DatasetFacts | None = COTS, model: str = "a.yaml",
         pins: dict[str, Any] | None = None, asked: str = "auto", versions: dict[str, str] | None = None,
-        can_install: bool = False, room: Room | None = None, **train: Any,
+        installs: tuple[str, ...] = (), limit: int | None = None, room: Room | None = None, **train: Any,
     ) -> Case: ...  # fmt: skip
 
 
@@ -39,14 +39,14 @@ def make(arguments: Arguments) -> MakeCase:
     def make(
         device: str = "cpu", *, machine: str = "box", facts: DatasetFacts | None = COTS, model: str = "a.yaml",
         pins: dict[str, Any] | None = None, asked: Any = "auto", versions: dict[str, str] | None = None,
-        can_install: bool = False, room: Room | None = None, **train: Any,
+        installs: tuple[str, ...] = (), limit: int | None = None, room: Room | None = None, **train: Any,
     ) -> Case:  # fmt: skip
         spec = JobSpec(
             name="job", model=model, data="/data/data.yaml", train=train,
             environment=Environment(**pins or {}), resources=Resources(device=asked),
         )  # fmt: skip
-        offer = Offer(machine, device)
+        offer = Offer(machine, device, installs=installs, output_limit=limit)
         have = HERE if versions is None else versions
-        return Case(spec, offer, facts, have, arguments, can_install, room or Room())
+        return Case(spec, offer, facts, have, arguments, room or Room())
 
     return make

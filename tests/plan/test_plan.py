@@ -87,3 +87,13 @@ def test_planning_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_what_a_run_leaves_is_held_against_what_the_machine_hands_over(arguments: Arguments) -> None:
+    spec = JobSpec(name="job", model="yolo11n.yaml", data="/data.yaml", train={"epochs": 3000, "save_period": 1})
+    codes = [
+        [finding.code for finding in make_plan(spec, offer, COTS, HERE, arguments).findings]
+        for offer in (Offer("box", "cuda", output_limit=20 * 10**9), Offer("box", "cuda"))
+    ]
+    assert "plan.output-too-large" in codes[0]
+    assert "plan.output-too-large" not in codes[1]

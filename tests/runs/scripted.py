@@ -16,6 +16,7 @@ from typing import Any
 
 from launcher.backend import (
     Attempt,
+    Backend,
     DataSource,
     Feature,
     Handle,
@@ -26,6 +27,7 @@ from launcher.backend import (
     Request,
     State,
     Status,
+    Tell,
 )
 from launcher.bundle.pack import pack
 from launcher.errors import RemoteError
@@ -139,7 +141,7 @@ class Machine:
             work.event("failed", reason="told to", manifest=work.publish(complete=False, epoch=epoch or None))
 
 
-class Scripted:
+class Scripted(Backend[Request]):
     """A connection to the machine. `plan`: call → what happens instead, one entry a call, None for nothing."""
 
     name = "scripted"
@@ -169,6 +171,11 @@ class Scripted:
     def prepare(self, attempt: Attempt) -> Request:
         self._called("prepare")
         return Request(attempt)
+
+    def stage(self, request: Request, tell: Tell) -> None:
+        self._called("stage")
+        for done in range(3):
+            tell("sending", done, 2)
 
     def submit(self, request: Request) -> Handle:
         self._called("submit")
@@ -289,3 +296,35 @@ def verified(world: World) -> None:
     assert manifest.complete
     (row,) = Store(world.settings.runs_dir).rows()
     assert (row.state, row.epoch) == ("verified", 3)
+
+
+DONE = (3, State.SUCCEEDED)
+
+
+def at(call: str, do: Callable[[], None], number: int = 1) -> Callable[[str], None]:
+    """Do it once, before the n-th call of this name."""
+    left = [number]
+
+    def step(name: str) -> None:
+        left[0] -= name == call
+        if name == call and left[0] == 0:
+            do()
+
+    return step
+
+
+def kill() -> None:
+    raise Killed
+
+
+def store_of(world: World) -> Store:
+    return Store(world.settings.runs_dir)
+
+
+def unended(world: World) -> None:
+    """The machine's attempts go on until they are told to stop."""
+    world.machine.after = lambda work: setattr(work, "state", State.RUNNING)
+
+
+Loaded = Callable[[World], World]
+"""The fixture `loaded`: the commands find this world's runs, and its backend."""

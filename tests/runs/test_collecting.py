@@ -14,9 +14,7 @@ from launcher.errors import Exit, IntegrityError
 from launcher.runs import attempts, collect, release
 from launcher.runs.state import RunState
 from launcher.runs.store import Store
-from tests.runs.scripted import ARGS, BEST, CSV, LAST, Machine, Work, World, verified
-
-DONE = (3, State.SUCCEEDED)
+from tests.runs.scripted import ARGS, BEST, CSV, DONE, LAST, Machine, Work, World, verified
 
 
 def spoiled(path: str, times: int) -> Callable[[str, bytes], bytes | None]:

@@ -16,9 +16,7 @@ from launcher.runs import attempts, events
 from launcher.runs import record as records
 from launcher.runs.state import RunState
 from launcher.runs.store import Store
-from tests.runs.scripted import ARGS, BEST, CSV, LAST, Killed, Machine, Work, World, silent, verified
-
-DONE = (3, State.SUCCEEDED)
+from tests.runs.scripted import ARGS, BEST, CSV, DONE, LAST, Killed, Machine, Work, World, silent, verified
 
 
 def test_a_run_from_its_spec_to_verified(tmp_path: Path) -> None:

@@ -1,185 +1,34 @@
-"""Giving a run up, giving machines back, and looking after runs that nobody follows."""
+"""Giving machines back, and looking after runs that nobody follows."""
 
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from launcher import registry
-from launcher.backend import Feature, State
+from launcher.backend import State
 from launcher.cli import attach, cancel, fetch, logs, ps, resume
 from launcher.errors import SpecError
 from launcher.runs import following
 from launcher.runs.look import look
 from launcher.runs.release import left_over, tidy
 from launcher.runs.state import RunState
-from launcher.runs.store import Store
-from tests.runs.scripted import Killed, Machine, Scripted, Work, World, silent
-
-DONE = (3, State.SUCCEEDED)
-Loaded = Callable[[World], World]
-
-
-@pytest.fixture
-def loaded(monkeypatch: pytest.MonkeyPatch) -> Loaded:
-    """The commands find this world's runs, and its backend."""
-
-    def load(world: World) -> World:
-        monkeypatch.setenv("SAMERUN_RUNS_DIR", str(world.settings.runs_dir))
-        monkeypatch.setenv("SAMERUN_CACHE_DIR", str(world.settings.cache_dir))
-        monkeypatch.setattr(registry, "load", lambda name, settings: world.backend)
-        return world
-
-    return load
-
-
-def at(call: str, do: Callable[[], None], number: int = 1) -> Callable[[str], None]:
-    """Do it once, before the n-th call of this name."""
-    left = [number]
-
-    def step(name: str) -> None:
-        left[0] -= name == call
-        if name == call and left[0] == 0:
-            do()
-
-    return step
-
-
-def kill() -> None:
-    raise Killed
-
-
-def store_of(world: World) -> Store:
-    return Store(world.settings.runs_dir)
-
-
-def unended(world: World) -> None:
-    """The machine's attempts go on until they are told to stop."""
-    world.machine.after = lambda work: setattr(work, "state", State.RUNNING)
-
-
-# Giving up.
-
-
-@pytest.mark.parametrize("how", [State.LOST, State.EXPIRED])
-@pytest.mark.parametrize("call", ["fetch", "find", "submit", "prepare"])
-def test_given_up_between_two_attempts_no_other_is_started(tmp_path: Path, how: State, call: str) -> None:
-    """While the driver collects the first (fetch), or has the second written down (find, ...)."""
-    world = World(tmp_path, Machine(ends=[(2, how), DONE]))
-    wish = lambda: store_of(world).wish_cancelled(world.run)  # noqa: E731
-    world.backend.before = at(call, wish, 1 if call == "fetch" else 2)
-    record = world.driver().drive()
-    if call == "submit" or call == "prepare":  # too late: it was told to stop, and had finished by then
-        assert record.state is RunState.VERIFIED
-    else:
-        assert record.state is RunState.CANCELLED
-        assert world.machine.accepted == ["run-abc-a1"]
-        assert world.epochs() == [1, 2]
-    assert left_over(record) == []
-    assert set(world.machine.released) == set(world.machine.accepted)
-    driver = world.launch()
-    if record.state is RunState.CANCELLED:
-        driver.again()
-        assert driver.drive().state is RunState.VERIFIED
-        assert world.machine.resumed[-1] == 2
-
-
-@pytest.mark.parametrize("call", ["lines", "poll", "submit"])
-def test_the_driver_itself_stops_a_run_that_was_given_up(tmp_path: Path, call: str) -> None:
-    """Whoever wished it may have been killed right after."""
-    world = World(tmp_path, Machine(), patience_s=30.0)
-    unended(world)
-    world.backend.before = at(call, lambda: store_of(world).wish_cancelled(world.run))
-    record = world.driver().drive()
-    assert record.state is RunState.CANCELLED
-    assert world.machine.work["run-abc-a1"].state is State.CANCELLED
-    assert world.machine.released == ["run-abc-a1"]
-
-
-def test_a_stop_that_is_not_answered_is_tried_again(tmp_path: Path) -> None:
-    world = World(tmp_path, Machine(), patience_s=30.0)
-    unended(world)
-    store_of(world).wish_cancelled(world.run)
-    world.driver().drive()
-    assert world.machine.accepted == []
-    world = World(tmp_path / "other", Machine(), patience_s=30.0)
-    unended(world)
-    world.driver().drive(follow=False)
-    store_of(world).wish_cancelled(world.run)
-    world.backend.plan = {"cancel": silent(3)}
-    assert world.driver().drive().state is RunState.CANCELLED
-
-
-def test_what_says_it_is_lost_after_a_cancel_is_cancelled(tmp_path: Path) -> None:
-    world = World(tmp_path, Machine(ends=[(2, State.LOST)]))
-    world.driver().drive(follow=False)
-    assert world.driver().abandon().state is RunState.CANCELLED
-    assert world.epochs() == [1, 2]
-
-
-def test_where_stopping_deletes_what_was_made_it_is_brought_first(tmp_path: Path) -> None:
-    world = World(tmp_path, Machine(), patience_s=30.0)
-    unended(world)
-    world.driver().drive(follow=False)
-    world.backend.lacks = {Feature.CANCEL: "deletes"}
-
-    def delete() -> None:
-        world.machine.work["run-abc-a1"].files.clear()
-
-    world.backend.before = at("cancel", delete)
-    world.machine.work["run-abc-a1"].publish(complete=False, epoch=3)
-    assert world.driver().abandon().state is RunState.CANCELLED
-    assert world.epochs() == [1, 2, 3]
-
-
-def test_cancel_of_a_finished_run_brings_it(tmp_path: Path, loaded: Loaded, capsys: pytest.CaptureFixture[str]) -> None:
-    world = loaded(World(tmp_path, Machine()))
-    world.driver().drive(follow=False)
-    assert cancel.main([world.run]) == 0
-    assert "had already finished; collected" in capsys.readouterr().err
-    assert world.record.state is RunState.VERIFIED
-    assert "cancel" not in world.backend.calls
-
-
-def test_cancel_waits_for_whoever_drives_and_no_attempt_follows(tmp_path: Path, loaded: Loaded) -> None:
-    world = loaded(World(tmp_path, Machine(ends=[(2, State.LOST), DONE])))
-    codes: list[int] = []
-    other = threading.Thread(target=lambda: codes.append(cancel.main([world.run])))
-
-    def begin() -> None:
-        other.start()
-        while not store_of(world).wished_cancelled(world.run):
-            pass
-
-    world.backend.before = at("fetch", begin)
-    store = store_of(world)
-    with store.driving(world.run) as free:
-        assert free
-        world.driver().drive()
-    other.join(20)
-    assert codes == [0]
-    assert world.record.state is RunState.CANCELLED
-    assert world.machine.accepted == ["run-abc-a1"]
-
-
-def test_a_reason_that_only_says_the_state_again_is_none(tmp_path: Path) -> None:
-    machine = Machine(ends=[(2, State.CANCELLED)])
-
-    def say(work: Work) -> None:
-        work.lines.pop()
-        work.seq -= 1
-        work.event("failed", reason="cancelled", manifest=work.publish(complete=False, epoch=2))
-
-    machine.after = say
-    world = World(tmp_path, machine)
-    record = world.driver().drive()
-    assert (record.state, record.reason) == (RunState.CANCELLED, "")
-
+from tests.runs.scripted import (
+    DONE,
+    Killed,
+    Loaded,
+    Machine,
+    Scripted,
+    Work,
+    World,
+    at,
+    kill,
+    silent,
+    store_of,
+    unended,
+)
 
 # Variables.
 
@@ -221,7 +70,7 @@ def test_a_variable_that_is_not_set_here_costs_no_attempt(
 # Giving machines back.
 
 
-def test_the_former_attempt_is_there_until_the_next_is_accepted(tmp_path: Path) -> None:
+def test_the_former_attempt_is_there_until_the_next_has_ended(tmp_path: Path) -> None:
     world = World(tmp_path, Machine(ends=[(1, State.LOST), (2, State.LOST), DONE]))
     seen: list[tuple[str, str | None, list[str]]] = []
 
@@ -229,8 +78,12 @@ def test_the_former_attempt_is_there_until_the_next_is_accepted(tmp_path: Path) 
         previous = work.attempt.previous
         seen.append((work.attempt.id, previous.attempt if previous else None, list(world.machine.released)))
 
+    running: set[tuple[int, int]] = set()
     world.machine.after = accepted
+    world.backend.before = lambda _: running.add((len(world.machine.accepted), len(world.machine.released)))
     world.driver().drive()
+    assert running >= {(1, 0), (2, 0), (3, 1)}
+    assert not running & {(1, 1), (2, 2)}
     assert seen == [
         ("run-abc-a1", None, []),
         ("run-abc-a2", "run-abc-a1", []),

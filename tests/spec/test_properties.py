@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from launcher.errors import Problem, SpecError
 from launcher.spec.arguments import Arguments
+from launcher.spec.attached import SOURCES
 from launcher.spec.load import load_spec, to_yaml
 from launcher.spec.merge import COMMAND, merge, override
 from launcher.spec.tree import Item, Place, plain, read_yaml
@@ -28,6 +29,8 @@ keys = st.sampled_from(
         "train",
         "epochs",
         "reef",
+        "kaggle-dataset",
+        "prepare",
         "seed",
         "environment",
         "variables",
@@ -45,7 +48,7 @@ scalars = (
     | st.booleans()
     | numbers
     | texts
-    | st.sampled_from(["on", "1e-3", "010", "0x1f", "~", "1:30", "<<", "${env:A}"])
+    | st.sampled_from(["on", "1e-3", "010", "0x1f", "~", "1:30", "<<", "${env:A}", "kaggle-dataset:a/b"])
 )
 values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=4), max_leaves=8
@@ -113,7 +116,7 @@ def test_any_set_argument_is_taken_or_a_problem(argument: str) -> None:
 @settings(max_examples=50, deadline=None)
 @given(mappings, mappings, mappings)
 def test_merging_does_not_depend_on_grouping(one: Any, two: Any, three: Any) -> None:
-    """(a ⊕ b) ⊕ c = a ⊕ (b ⊕ c), unless a value stood between two mappings: then only the grouping as read is ours."""
+    """(a ⊕ b) ⊕ c = a ⊕ (b ⊕ c), unless one took another's place between: then only the grouping as read is ours."""
     a, b, c = tree(one, "a"), tree(two, "b"), tree(three, "c")
     left, right = merge(merge(a, b), c), merge(a, merge(b, c))
     if not _interrupted(one, two, three):
@@ -121,16 +124,24 @@ def test_merging_does_not_depend_on_grouping(one: Any, two: Any, three: Any) -> 
 
 
 def _interrupted(one: Any, two: Any, three: Any) -> bool:
-    """Whether somewhere a mapping, something else and a mapping follow one another."""
+    """Whether somewhere a mapping, something else and a mapping follow one another, or one dataset another."""
     if not isinstance(two, dict):
         return isinstance(one, dict) and isinstance(three, dict)
     if not (isinstance(one, dict) and isinstance(three, dict)):
         return False
+    if len(SOURCES & (one.keys() | two.keys() | three.keys())) > 1:
+        return True
     return any(_interrupted(one[key], two[key], three[key]) for key in one.keys() & two.keys() & three.keys())
+
+
+def _another(old: Any, new: Any) -> bool:
+    """Whether one dataset is named over another: it takes its place whole."""
+    return bool(SOURCES & old.keys()) and bool(SOURCES & (new.keys() - old.keys()))
 
 
 @settings(max_examples=50, deadline=None)
 @given(mappings, mappings)
+@example({"data": {"reef": {}}, "x": 1}, {"data": {"kaggle-dataset": "a/b"}})
 def test_the_later_one_wins_and_places_survive(one: Any, two: Any) -> None:
     merged = merge(tree(one, "a"), tree(two, "b"))
 
@@ -138,7 +149,8 @@ def test_the_later_one_wins_and_places_survive(one: Any, two: Any) -> None:
         for key in old.keys() | new.keys():
             item = merged.at((*path, key))
             assert item is not None
-            if key in new and key in old and isinstance(new[key], dict) and isinstance(old[key], dict):
+            both = key in new and key in old and isinstance(new[key], dict) and isinstance(old[key], dict)
+            if both and not (key == "data" and not path and _another(old[key], new[key])):
                 check((*path, key), old[key], new[key])
                 continue
             assert plain(item) == (new[key] if key in new else old[key])

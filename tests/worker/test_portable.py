@@ -15,7 +15,7 @@ import pytest
 from tests.worker.laid import ROOT, Laid
 
 VERSIONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
-SOURCES = sorted((ROOT / "launcher/worker").glob("*.py"))
+SOURCES = sorted((ROOT / "launcher/worker").rglob("*.py"))
 STAYS = ("__init__", "__main__", "box", "supervise", "stream", "scratch", "manifest", "checkpoint")
 """What the supervisor imports, at its start or for its last word."""
 

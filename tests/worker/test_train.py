@@ -147,6 +147,20 @@ def test_everything_that_would_be_written_at_home_is_written_below_work(tmp_path
     assert all(value in "01" or value.startswith(f"{tmp_path}/work/") for value in found.values())
 
 
+@pytest.mark.parametrize(("fraction", "told"), [(1.0, 1), (0.5, 0)])
+def test_images_that_ultralytics_drops_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fraction: float, told: int
+) -> None:
+    found = {"arguments": {"fraction": fraction}, "images": {"train": 3, "val": 2}}
+    monkeypatch.setattr("launcher.worker.train._effective", lambda trainer: found)
+    events = Told()
+    one = training(tmp_path, events)
+    Path(one.box.inbox, "data.json").write_text(json.dumps({"splits": {"train": [{}] * 4, "val": [{}] * 2}}))
+    one.on_train_start(Straw())
+    warning = {"event": "warning", "code": "images-dropped", "split": "train", "listed": 4, "used": 3}
+    assert events.named("warning") == [warning] * told
+
+
 PINS = {"ultralytics": metadata.version("ultralytics"), "torch": metadata.version("torch").split("+")[0]}
 
 

@@ -34,7 +34,7 @@ class Asking(Given):
         self, backend: Backend[Any], make_attempt: AttemptMaker
     ) -> None:
         gone, good, bad = make_attempt(epochs=1), make_attempt(), make_attempt(stub={"fail_epoch": 1})
-        handles = [backend.submit(backend.prepare(attempt)) for attempt in (gone, good, bad)]
+        handles = [watched.submitted(backend, attempt) for attempt in (gone, good, bad)]
         for handle in handles:
             self.ended(backend, handle)
         assert backend.release(handles[0]) == []
@@ -48,7 +48,7 @@ class Asking(Given):
         assert backend.poll([]) == {}
 
     def test_a_state_is_never_taken_back(self, backend: Backend[Any], again: Again, make_attempt: AttemptMaker) -> None:
-        handle = backend.submit(backend.prepare(make_attempt()))
+        handle = watched.submitted(backend, make_attempt())
         seen: list[State] = []
         while not (seen and seen[-1].ended):
             seen.append(backend.poll([handle])[handle.attempt].state)
@@ -82,7 +82,7 @@ class Asking(Given):
     def test_every_line_comes_once_wherever_reading_stops(
         self, backend: Backend[Any], again: Again, make_attempt: AttemptMaker
     ) -> None:
-        handle = backend.submit(backend.prepare(make_attempt(epochs=6, stub={"print": "a line\nand another"})))
+        handle = watched.submitted(backend, make_attempt(epochs=6, stub={"print": "a line\nand another"}))
         parts: list[Lines] = [Lines((), "")]
         state = State.QUEUED
         while not state.ended or parts[-1].lines:
@@ -99,7 +99,7 @@ class Asking(Given):
         assert other.lines(handle, parts[-1].cursor, 0.0) == Lines((), parts[-1].cursor)
 
     def test_events_are_numbered_without_gaps(self, backend: Backend[Any], make_attempt: AttemptMaker) -> None:
-        handle = backend.submit(backend.prepare(make_attempt(epochs=3)))
+        handle = watched.submitted(backend, make_attempt(epochs=3))
         self.ended(backend, handle)
         events = watched.events(watched.all_lines(backend, handle))
         assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
@@ -108,7 +108,7 @@ class Asking(Given):
         assert [event["event"] for event in events] == names
 
     def test_odd_output_breaks_nothing(self, backend: Backend[Any], make_attempt: AttemptMaker) -> None:
-        handle = backend.submit(backend.prepare(make_attempt(epochs=1, stub={"write": ODD_OUTPUT.hex()})))
+        handle = watched.submitted(backend, make_attempt(epochs=1, stub={"write": ODD_OUTPUT.hex()}))
         assert self.ended(backend, handle).state is State.SUCCEEDED
         lines = watched.all_lines(backend, handle)
         assert [line for line in lines if "\n" in line] == []
@@ -124,7 +124,7 @@ class Asking(Given):
         self, backend: Backend[Any], again: Again, make_attempt: AttemptMaker, faults: Faults
     ) -> None:
         append = needed(faults, "append")
-        handle = backend.submit(backend.prepare(make_attempt(epochs=1)))
+        handle = watched.submitted(backend, make_attempt(epochs=1))
         self.ended(backend, handle)
         lines = watched.all_lines(backend, handle)
         cursor = ""
@@ -147,7 +147,7 @@ class Asking(Given):
         self, backend: Backend[Any], make_attempt: AttemptMaker, faults: Faults
     ) -> None:
         append = needed(faults, "append")
-        handle = backend.submit(backend.prepare(make_attempt(epochs=1)))
+        handle = watched.submitted(backend, make_attempt(epochs=1))
         self.ended(backend, handle)
         append(handle, b"\xff\x00\xfe\n" + LONG_LINE + b"\nafter it\n")
         lines = watched.all_lines(backend, handle)

@@ -108,14 +108,14 @@ class Bringing(Given):
         self, backend: Backend[Any], make_attempt: AttemptMaker, tmp_path: Path
     ) -> None:
         attempt = make_attempt(hold=1)
-        handle = backend.submit(backend.prepare(attempt))
+        handle = watched.submitted(backend, attempt)
         backend.files(handle)
         backend.fetch(handle, [manifests.NAME, BEST], tmp_path / "to")
         make_attempt.let_go(attempt)
         assert self.ended(backend, handle).state is State.SUCCEEDED
 
     def _done(self, backend: Backend[Any], maker: AttemptMaker) -> Handle:
-        handle = backend.submit(backend.prepare(maker()))
+        handle = watched.submitted(backend, maker())
         assert self.ended(backend, handle).state is State.SUCCEEDED
         return handle
 

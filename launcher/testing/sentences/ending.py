@@ -25,7 +25,7 @@ class Ending(Given):
     def test_done_is_succeeded_and_the_manifest_is_the_one_it_names(
         self, backend: Backend[Any], make_attempt: AttemptMaker, tmp_path: Path
     ) -> None:
-        handle = backend.submit(backend.prepare(make_attempt()))
+        handle = watched.submitted(backend, make_attempt())
         status = self.ended(backend, handle)
         assert (status.state, status.reason) == (State.SUCCEEDED, "")
         assert status.exit_code in (0, None)
@@ -38,7 +38,7 @@ class Ending(Given):
         self, backend: Backend[Any], make_attempt: AttemptMaker, faults: Faults, tmp_path: Path
     ) -> None:
         attempt = make_attempt(stub={"fail_epoch": 2}, restarts=2)
-        handle = backend.submit(backend.prepare(attempt))
+        handle = watched.submitted(backend, attempt)
         status = self.ended(backend, handle)
         assert status.state is State.FAILED
         last = watched.events(watched.all_lines(backend, handle))[-1]
@@ -51,7 +51,7 @@ class Ending(Given):
         self, backend: Backend[Any], make_attempt: AttemptMaker, faults: Faults, tmp_path: Path
     ) -> None:
         attempt = make_attempt(epochs=4, restarts=1, stub={"kill_epoch": 3})
-        handle = backend.submit(backend.prepare(attempt))
+        handle = watched.submitted(backend, attempt)
         assert self.ended(backend, handle).state is State.SUCCEEDED
         events = watched.events(watched.all_lines(backend, handle))
         assert [event["epoch"] for event in events if event["event"] == "epoch"] == [1, 2, 3, 4]
@@ -66,7 +66,7 @@ class Ending(Given):
         self, backend: Backend[Any], make_attempt: AttemptMaker
     ) -> None:
         attempt = make_attempt(restarts=1, stub={"kill_epoch": 2, "kill_always": 1})
-        status = self.ended(backend, handle := backend.submit(backend.prepare(attempt)))
+        status = self.ended(backend, handle := watched.submitted(backend, attempt))
         last = watched.events(watched.all_lines(backend, handle))[-1]
         assert status.state is State.FAILED
         assert "SIGKILL" in (status.reason or last["reason"])
@@ -75,7 +75,7 @@ class Ending(Given):
         self, backend: Backend[Any], make_attempt: AttemptMaker, tmp_path: Path
     ) -> None:
         attempt = make_attempt(epochs=1000, max_hours=A_SECOND_IN_HOURS, stub={"epoch_s": 0.1})
-        handle = backend.submit(backend.prepare(attempt))
+        handle = watched.submitted(backend, attempt)
         status = self.ended(backend, handle)
         assert status.state is State.EXPIRED
         assert "max_hours" in (status.reason or watched.all_lines(backend, handle)[-1])
@@ -120,7 +120,7 @@ class Ending(Given):
 
     def test_cancel_at_once_after_submit(self, backend: Backend[Any], make_attempt: AttemptMaker) -> None:
         can(backend, Feature.CANCEL)
-        handle = backend.submit(backend.prepare(make_attempt(hold=1)))
+        handle = watched.submitted(backend, make_attempt(hold=1))
         assert backend.cancel(handle).state is State.CANCELLED
         self._nothing_alive(make_attempt, handle)
         assert backend.release(handle) == []
@@ -130,7 +130,7 @@ class Ending(Given):
     ) -> None:
         good, bad = make_attempt(), make_attempt(stub={"fail_epoch": 1})
         for attempt, state in ((good, State.SUCCEEDED), (bad, State.FAILED)):
-            handle = backend.submit(backend.prepare(attempt))
+            handle = watched.submitted(backend, attempt)
             self.ended(backend, handle)
             assert backend.cancel(handle).state is state
             assert backend.poll([handle])[handle.attempt].state is state
@@ -154,7 +154,7 @@ class Ending(Given):
         self, backend: Backend[Any], again: Again, make_attempt: AttemptMaker
     ) -> None:
         attempt, other = make_attempt(epochs=1), make_attempt(epochs=1)
-        handle, kept = (backend.submit(backend.prepare(each)) for each in (attempt, other))
+        handle, kept = (watched.submitted(backend, each) for each in (attempt, other))
         self.ended(backend, handle)
         self.ended(backend, kept)
         assert {held.attempt for held in again().owned()} == {attempt.id, other.id}
@@ -182,7 +182,7 @@ class Ending(Given):
 
     def test_what_is_owned_can_be_used(self, backend: Backend[Any], again: Again, make_attempt: AttemptMaker) -> None:
         attempt = make_attempt()
-        backend.submit(backend.prepare(attempt))
+        watched.submitted(backend, attempt)
         other = again()
         (held,) = other.owned()
         assert self.ended(other, watched.handed_over(held)).state is State.SUCCEEDED

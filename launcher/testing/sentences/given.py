@@ -30,6 +30,8 @@ class Given:
     """How long one call of the backend may take."""
     slack_s = 3.0
     """How much longer than it was told to wait a call for lines may take."""
+    device = "auto"
+    """What attempts ask for: `cpu` where the machines of `auto` have a GPU that the tests' machine has not."""
 
     @pytest.fixture
     def settings(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
@@ -62,7 +64,9 @@ class Given:
     @pytest.fixture
     def make_attempt(self, again: Again, faults: Faults, settings: Settings, tmp_path: Path) -> Iterator[AttemptMaker]:
         """A callable that gives new attempts; afterwards everything that they started is ended and released."""
-        maker = AttemptMaker(tmp_path / "made", settings.cache_dir, same_machine=faults.same_machine)
+        maker = AttemptMaker(
+            tmp_path / "made", settings.cache_dir, same_machine=faults.same_machine, device=self.device
+        )
         yield maker
         maker.end_all()
         backend = again()
@@ -80,7 +84,7 @@ class Given:
 
     def started(self, backend: Backend[Any], attempt: Attempt) -> Handle:
         """Submit, and wait until a machine works on it."""
-        handle = backend.submit(backend.prepare(attempt))
+        handle = watched.submitted(backend, attempt)
         watched.until(backend, handle, watched.running, self.patience_s)
         return handle
 

@@ -1,0 +1,72 @@
+"""Sending what is large: shown, written down, gone on with after a failure, stopped when the run is given up."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from pathlib import Path
+
+import pytest
+
+from launcher.backend import State
+from launcher.errors import CapacityError, RemoteError
+from launcher.runs.following import Progress
+from launcher.runs.staging import GivenUpError, Step, Teller
+from launcher.runs.state import RunState
+from tests.runs.scripted import DONE, Machine, World
+
+
+def test_what_is_sent_is_shown_and_sent_before_the_submit(tmp_path: Path) -> None:
+    world = World(tmp_path, Machine())
+    driver = world.driver()
+    seen: list[Progress] = []
+    driver.observers.append(seen.append)
+    assert driver.drive().state is RunState.VERIFIED
+    steps = [progress.step for progress in seen if progress.step is not None]
+    assert steps == [Step("sending", 0, 2), Step("sending", 1, 2), Step("sending", 2, 2)]
+    assert world.backend.calls.index("stage") < world.backend.calls.index("submit")
+
+
+def test_a_connection_that_breaks_while_sending_is_looked_up_and_tried_again(tmp_path: Path) -> None:
+    world = World(tmp_path, Machine())
+    world.backend.plan["stage"] = [RemoteError("cut"), RemoteError("cut again"), None]
+    assert world.driver().drive().state is RunState.VERIFIED
+    calls = [call for call in world.backend.calls if call in ("find", "stage", "submit")]
+    assert calls == ["find", "stage", "find", "stage", "find", "stage", "submit"]
+
+
+def test_a_first_attempt_without_a_machine_ends_the_run(tmp_path: Path) -> None:
+    world = World(tmp_path, Machine())
+    world.backend.plan["submit"] = [CapacityError("no machine is free")]
+    with pytest.raises(CapacityError):
+        world.driver().drive()
+    assert (world.record.state, world.record.reason) == (RunState.FAILED, "no machine is free")
+
+
+def test_an_attempt_that_follows_another_waits_for_a_machine(tmp_path: Path) -> None:
+    world = World(tmp_path, Machine(ends=[(1, State.LOST), DONE]))
+    world.backend.plan["submit"] = [None, CapacityError("two sessions are running"), CapacityError("still"), None]
+    assert world.driver().drive().state is RunState.VERIFIED
+    assert world.machine.accepted == ["run-abc-a1", "run-abc-a2"]
+
+
+def test_given_up_it_raises_before_anything_is_shown() -> None:
+    shown: list[Step] = []
+    with pytest.raises(GivenUpError):
+        Teller(lambda: True, shown.append, print)("sending", 1, 2)
+    assert shown == []
+
+
+def test_the_record_is_written_now_and_then_and_time_counts_only_when_something_moves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = itertools.count(1.0)
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    saved: list[str] = []
+    teller = Teller(lambda: False, lambda step: None, saved.append)
+    for done in range(12):
+        teller("sending the dataset", done, 100)
+    heard = teller.heard
+    teller("sending the dataset", 11, 100)
+    assert teller.heard == heard
+    assert saved == ["sending the dataset 0 %", "sending the dataset 6 %"]
