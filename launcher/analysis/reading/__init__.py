@@ -1,0 +1,1 @@
+"""Reads what a training left: its table, its files, its record."""

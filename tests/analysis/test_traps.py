@@ -1,0 +1,290 @@
+"""The traps of comparing trainings, each with numbers: what is said, and what is not."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from launcher.analysis import analyse, compare
+from launcher.analysis.changes import causes, differences, mosaic_epochs
+from launcher.analysis.model import MAP50, MAP5095, PRECISION, RECALL, Config, RunView, Status
+from launcher.analysis.numbers import interval, largest_noise, t975, wilson
+from launcher.finding import Finding
+from tests.analysis.views import scored, view
+
+
+def said(run: RunView, *references: RunView) -> dict[str, Finding]:
+    return {one.code: one for one in analyse(run, references).findings}
+
+
+def compared(*runs: RunView) -> dict[str, Finding]:
+    return {one.code: one for one in compare(runs).findings}
+
+
+# Losses and gains
+
+
+def test_a_loss_under_half_the_gain_that_halves_has_not_moved() -> None:
+    one = view("one", {"train/box_loss": [3.0, 2.0]}, box=7.5)
+    other = view("other", {"train/box_loss": [1.5, 1.0]}, box=3.75)
+    message = said(other, one)["loss.train.box"].message
+    assert message == "box loss (train) did not move per unit of gain, where the column fell 50 %"
+
+
+def test_under_equal_gains_the_column_is_the_change() -> None:
+    told = said(view("b", {"val/cls_loss": [1.0]}), view("a", {"val/cls_loss": [2.0]}))["loss.val.cls"]
+    assert (told.message, told.evidence) == ("cls loss (val) −50 %: 2.000 → 1.000", "both at cls 0.5")
+
+
+def test_without_its_gain_a_loss_is_not_compared() -> None:
+    unknown = replace(view("a", {"train/box_loss": [2.0]}), config=Config())
+    assert "not comparable" in said(view("b", {"train/box_loss": [1.0]}), unknown)["loss.train.box"].message
+
+
+def test_training_losses_of_other_augmentations_are_no_progress() -> None:
+    one, other = view("a", {"train/box_loss": [2.0]}), view("b", {"train/box_loss": [1.0]}, hsv_s=0.0)
+    assert "hsv_s 0.7 → 0" in said(other, one)["loss-augmentation"].evidence
+    assert "loss-augmentation" not in said(one, one)
+
+
+def test_a_gain_on_yolov5s_scale_is_named_and_its_default_proposed() -> None:
+    told = analyse(scored("a", 0.3, box=0.2))
+    assert "box-gain-yolov5-scale" in {one.code for one in told.key}
+    assert "a-box-7-5" in {one.name for one in told.next_runs}
+    assert "box-gain-yolov5-scale" not in said(scored("a", 0.3, box=5.0))
+
+
+# Several changes, and none
+
+
+def test_several_changes_are_confounded_one_is_not_and_none_is_said() -> None:
+    base = scored("a", 0.3)
+    assert "confounded" in said(scored("b", 0.3, degrees=5.0, box=5.0), base)
+    told = said(scored("b", 0.3, box=5.0), base)
+    assert told["one-change"].message == "one thing changed: box 7.5 → 5"
+    assert "confounded" not in told
+    assert "same-configuration" in said(scored("b", 0.3, seed=5, workers=2), base)
+
+
+def test_a_learning_rate_that_optimizer_auto_ignores_is_no_cause() -> None:
+    told = said(scored("b", 0.3, lr0=0.1), scored("a", 0.3))
+    assert "same-configuration" in told
+    assert "one-change" in said(scored("b", 0.3, lr0=0.1, optimizer="SGD"), scored("a", 0.3, optimizer="SGD"))
+
+
+def test_five_and_five_point_zero_are_one_value_and_true_and_one_are_not() -> None:
+    assert differences([scored("a", 0.3, box=5), scored("b", 0.3, box=5.0)]) == ()
+    assert differences([scored("a", 0.3, amp=True), scored("b", 0.3, amp=1)]) != ()
+
+
+def test_pinning_the_optimizer_is_one_change_with_its_learning_rate() -> None:
+    base = scored("a", 0.3, optimizer="auto", lr0=0.01)
+    found = differences([scored("b", 0.3, optimizer="AdamW", lr0=0.002, momentum=0.9), base])
+    assert [one.name for one in causes(found)] == ["optimizer"]
+    assert {one.name for one in found} == {"optimizer", "lr0", "momentum"}
+
+
+def test_differences_name_ultralytics_default_and_who_is_at_it() -> None:
+    (one,) = differences([scored("b", 0.3, degrees=10.0), scored("a", 0.3)])
+    assert (one.name, one.values, one.default, one.at_default) == ("degrees", (10.0, 0.0), 0.0, (False, True))
+
+
+def test_folders_plots_and_how_things_look_are_no_differences() -> None:
+    quiet = {"project": "p", "save_dir": "n", "plots": False, "save_period": 5, "exist_ok": True, "line_width": 3}
+    assert differences([scored("a", 0.3), scored("b", 0.3, **quiet)]) == ()
+
+
+def test_what_the_trainer_had_is_compared_where_both_know_it() -> None:
+    one, other = scored("a", 0.3, workers=8), scored("b", 0.3, workers=8)
+    had = [
+        replace(run, config=replace(run.config, effective={**run.config.values, "workers": 0})) for run in (one, other)
+    ]
+    assert differences(had) == ()
+    (found,) = differences([had[0], replace(other, config=replace(other.config, effective={**other.config.values}))])
+    assert (found.name, found.values) == ("workers", (0, 8))
+
+
+def test_where_only_one_knows_what_its_trainer_had_the_requests_are_compared() -> None:
+    one, other = scored("a", 0.3, workers=8), scored("b", 0.3, workers=8)
+    one = replace(one, config=replace(one.config, effective={**one.config.values, "workers": 0}))
+    assert differences([one, other]) == ()
+
+
+def test_an_argument_that_one_version_lacks_counts_only_where_it_was_set() -> None:
+    older = scored("a", 0.3)
+    older = replace(
+        older, config=replace(older.config, values={k: v for k, v in older.config.values.items() if k != "cls_pw"})
+    )
+    assert differences([older, scored("b", 0.3)]) == ()
+    assert [one.name for one in differences([older, scored("b", 0.3, cls_pw=0.5)])] == ["cls_pw"]
+
+
+# Seeds
+
+
+def test_two_single_runs_are_an_anecdote() -> None:
+    told = said(scored("b", 0.30), scored("a", 0.40))["one-seed"]
+    assert "below 0.036" in told.evidence
+    assert largest_noise(0.1) == pytest.approx(0.1 / 1.959964 / math.sqrt(2))
+
+
+def test_more_seeds_of_the_reference_give_an_interval_that_a_run_is_inside_or_outside_of() -> None:
+    seeds = [scored(f"s{index}", value, seed=index) for index, value in enumerate((0.70, 0.72, 0.74))]
+    # 4.303 * 0.02 * sqrt(4/3) = 0.099
+    inside = said(scored("b", 0.64, box=5.0), *seeds)["within-seeds"]
+    assert "0.720 ± 0.099" in inside.message
+    outside = said(scored("b", 0.61, box=5.0), *seeds)
+    assert "outside" in outside["beyond-seeds"].message
+    assert "one-seed" not in outside
+
+
+def test_references_of_another_configuration_are_no_seeds() -> None:
+    assert "one-seed" in said(scored("c", 0.6), scored("a", 0.7), scored("b", 0.72, box=5.0))
+
+
+def test_a_group_of_seeds_tells_its_spread_and_what_another_run_must_exceed() -> None:
+    values = (0.70, 0.72, 0.74, 0.71, 0.73)
+    runs = [scored(f"s{index}", value, seed=index) for index, value in enumerate(values)]
+    told = compare([*runs, scored("other", 0.9, box=5.0)])
+    assert [row.group for row in told.rows] == [1, 1, 1, 1, 1, 2]
+    spread = next(one for one in told.spreads if one.metric == MAP50 and one.group == 1)
+    deviation = statistics.stdev(values)
+    assert spread.deviation == pytest.approx(deviation)
+    assert spread.needed == pytest.approx(3.04 * deviation, rel=0.001)  # the multiplier of n = 5
+    codes = {one.code: one for one in told.findings}
+    assert "0.016" in codes["seed-spread"].message
+    assert "more than seeds do" in codes["beyond-seeds"].message
+    near = compared(*runs, scored("near", 0.76, box=5.0))["within-seeds"]
+    assert "+0.040, no more than seeds do (± 0.048)" in near.message
+
+
+def test_a_run_whose_configuration_is_not_known_is_no_seed_of_another() -> None:
+    unknown = replace(scored("b", 0.7), config=Config())
+    told = compare([scored("a", 0.3), unknown, unknown])
+    assert [row.group for row in told.rows] == [1, 2, 3]
+    assert "config-unknown" in {one.code for one in told.findings}
+
+
+def test_two_groups_of_seeds_are_compared_by_welch() -> None:
+    ones = [scored(f"a{index}", value, seed=index) for index, value in enumerate((0.70, 0.72, 0.74))]
+    others = [scored(f"b{index}", value, seed=index, box=5.0) for index, value in enumerate((0.71, 0.73, 0.75))]
+    # s = 0.02 each: half width t(4) * 0.02 * sqrt(2/3) = 0.045
+    told = compared(*ones, *others)["within-seeds"]
+    assert "+0.010" in told.message
+    assert "± 0.045" in told.message
+
+
+def test_students_t_is_that_of_the_table() -> None:
+    assert [t975(freedom) for freedom in (1, 2, 4, 7, 30)] == [12.706, 4.303, 2.776, 2.365, 2.042]
+    assert t975(31) == pytest.approx(1.96, abs=0.001)
+
+
+# Epochs, schedules, mosaic, validation
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"epochs": 10}, (0, 0)),
+        ({"epochs": 15}, (1, 5)),
+        ({"epochs": 15, "close_mosaic": 0}, (1, 15)),
+        ({"epochs": 8}, (0, 0)),
+        ({"epochs": 30, "mosaic": 0.0}, (0, 0)),
+        ({"epochs": 30, "mosaic": 0.0, "mixup": 0.1}, (1, 20)),
+        ({"epochs": 30, "rect": True}, (0, 0)),
+    ],
+)
+def test_mosaic_is_on_in_the_epochs_before_it_is_closed(arguments: dict[str, Any], expected: tuple[int, int]) -> None:
+    assert mosaic_epochs(view("run", **arguments).config) == expected
+
+
+def test_other_numbers_of_epochs_are_another_schedule_and_another_phase_of_mosaic() -> None:
+    told = said(scored("b", 0.3, epochs=15), scored("a", 0.3, epochs=10))
+    assert told["epochs-differ"].message.startswith("10 and 15 epochs")
+    assert "none → 1 to 5" in told["mosaic-phases"].message
+    assert told["one-change"].message == "one thing changed: epochs 10 → 15"  # the phase follows from it
+
+
+@pytest.mark.parametrize("change", [{"iou": 0.3}, {"conf": 0.25}, {"imgsz": 1280}, {"split": "test"}, {"rect": True}])
+def test_other_validation_settings_are_another_scale(change: dict[str, Any]) -> None:
+    assert "validation-differs" in said(scored("b", 0.3, **change), scored("a", 0.3))
+    assert "validation-differs" not in said(scored("b", 0.3, lr0=0.1), scored("a", 0.3))
+
+
+def test_other_data_is_told_by_fingerprint_and_else_by_path_with_a_caveat() -> None:
+    one, other = scored("a", 0.3), scored("b", 0.3, data="/elsewhere/data.yaml")
+    assert "whether the data is the same is not known" in said(other, one)["data-differs"].evidence
+    prints = [replace(run, data={**run.data, "fingerprint": "same"}) for run in (one, other)]
+    assert "data-differs" not in said(prints[0], prints[1])
+    another = replace(one, data={"fingerprint": "another"})
+    assert "data-differs" in said(prints[0], another)
+
+
+def test_final_is_compared_with_final_and_best_with_best() -> None:
+    one = view("a", {MAP50: [0.2, 0.4, 0.3], MAP5095: [0.1, 0.2, 0.15]})
+    other = view("b", {MAP50: [0.2, 0.3, 0.4], MAP5095: [0.1, 0.15, 0.2]})
+    row = next(row for row in analyse(other, one).metrics if row.name == MAP5095)
+    assert row.final_change is not None
+    assert row.best_change is not None
+    assert (row.final_change.percent, row.best_change.percent) == ("+33 %", "+0 %")
+
+
+def test_the_run_that_ends_highest_need_not_be_the_one_with_the_highest_epoch() -> None:
+    one = view("lucky", {MAP5095: [0.1, 0.3, 0.1]})
+    other = view("steady", {MAP5095: [0.1, 0.2, 0.2]})
+    message = compared(one, other)["highest"].message
+    assert message == "highest mAP50-95: lucky by best epoch (0.300), steady by last epoch (0.200)"
+
+
+# Few positives, and a threshold that moves
+
+
+def test_precision_is_said_to_be_read_at_a_moving_threshold() -> None:
+    told = said(scored("b", 0.3), scored("a", 0.3))["moving-threshold"]
+    assert "F1" in told.message
+
+
+def test_wilsons_interval_is_that_of_the_literature() -> None:
+    # Newcombe 1998, table I: 81 of 263 and 0 of 20
+    one, none = wilson(81 / 263, 263), wilson(0.0, 20)
+    assert (round(one.low, 4), round(one.high, 4)) == (0.2553, 0.3662)
+    assert (round(none.low, 4), round(none.high, 4)) == (0.0, 0.1611)
+
+
+def test_precision_is_counted_on_the_predicted_boxes_and_recall_on_the_labelled() -> None:
+    # 40 labelled, a quarter of them found: 10 right, which are half of 20 predicted
+    found = [interval(name, 0.5, 0.25, 40) for name in (RECALL, PRECISION)]
+    assert [one.count for one in found if one is not None] == [40, 20]
+    assert interval(MAP50, 0.5, 0.25, 40) is None
+    assert interval(RECALL, 0.5, 0.25, None) is None
+
+
+def test_a_recall_on_few_boxes_has_a_wide_interval_and_on_many_a_narrow_one() -> None:
+    columns = {PRECISION: [0.5], RECALL: [0.25], MAP5095: [0.1]}
+    assert "coarse.recall" in said(view("run", columns, positives=20))
+    assert "coarse.recall" not in said(view("run", columns, positives=20_000))
+    assert "positives-unknown" in said(view("run", columns))
+
+
+def test_a_difference_within_counting_is_told_as_such() -> None:
+    few = [
+        view(name, {PRECISION: [0.5], RECALL: [recall]}, positives=40) for name, recall in (("a", 0.25), ("b", 0.35))
+    ]
+    many = [replace(run, positives=4000) for run in few]
+    assert "few-positives.recall" in said(few[1], few[0])
+    assert "few-positives.recall" not in said(many[1], many[0])
+
+
+def test_runs_that_did_not_end_are_named() -> None:
+    crashed = replace(scored("b", 0.3), status=Status.CRASHED)
+    assert "b: crashed during training" in compared(scored("a", 0.3), crashed)["unfinished"].evidence
+
+
+def test_nothing_is_compared_of_no_run_and_little_of_one() -> None:
+    with pytest.raises(ValueError, match="no run"):
+        compare([])
+    assert [one.code for one in compare([scored("a", 0.3)]).findings] == []
