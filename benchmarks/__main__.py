@@ -19,9 +19,10 @@ BENCHES = {
     "submit": "submit to first line, latency of a line, end to exit, memory of the supervisor, against torchx",
     "jobs": "100 trivial jobs, two at a time, against torchx and bare Popen",
     "fingerprint": "the fingerprint of 23,501 images and their labels, cold and warm, against sha256sum and git",
+    "report": "a report of 20 runs of 1,000 epochs, against polars and one bare chart of Plotly",
     "overhead": "a training through `launch` against the same training by Ultralytics alone (minutes)",
 }
-DEFAULT = ("coldstart", "ps", "submit", "jobs", "fingerprint")
+DEFAULT = ("coldstart", "ps", "submit", "jobs", "fingerprint", "report")
 PEERS = Path(tempfile.gettempdir()) / "samerun-bench-peers"
 
 

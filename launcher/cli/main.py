@@ -25,6 +25,9 @@ COMMANDS = {
     "fetch": "bring back what a run has made so far, and verify it",
     "cancel": "stop a run and keep what it has made",
     "resume": "go on with a run that ended early, from its last checkpoint",
+    "report": "what a run's numbers really say: a page, Markdown, charts; --against REF compares",
+    "compare": "several runs side by side",
+    "reap": "find what attempts have left on machines, and remove it",
     "doctor": "check this machine and a backend: versions, disk, credentials",
     "schema": "write the JSON schema of a spec, for editors",
 }

@@ -14,6 +14,7 @@ Standard library and, in the training process alone, Ultralytics. Imports nothin
     data        a dataset that nobody has looked at before: made by the user's script, read, hashed, listed
     unshard     a dataset that a service has mounted as archives, or unpacked: found, and laid as a tree of links
     view        the dataset as Ultralytics may have it: links to images, copies of labels, its cache outside the data
+    validation  the numbers behind the pictures of the final evaluation
     guard       what is watched while training: device, NaN, dead losses, a machine that slept
     scratch     the folder for temporary files, short enough for sockets
     manifest    path, size and sha256 of every output

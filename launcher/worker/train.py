@@ -21,7 +21,7 @@ import time
 import traceback
 from typing import Any
 
-from . import checkpoint, manifest, scratch, view
+from . import checkpoint, manifest, scratch, validation, view
 from .box import EXIT_EXPIRED, Box, read_json
 from .data import listing
 from .events import Emitter, hold_lifeline
@@ -137,6 +137,7 @@ class Training:
         self.job = box.job()
         self.attempt = box.attempt()
         self.guard = Guard(lambda code, **evidence: emit("warning", code=code, **evidence))
+        self.numbers = validation.Numbers()
         self.epoch_open = False  # on_train_epoch_end fired since the last on_fit_epoch_end
         self.saved: checkpoint.Checkpoint | None = None
         self.hours = box.max_hours()
@@ -169,6 +170,7 @@ class Training:
             arguments = {"resume": True}
         for name in ("on_train_start", "on_train_batch_end", "on_train_epoch_end", "on_model_save", "on_fit_epoch_end"):
             model.add_callback(name, getattr(self, name))
+        model.add_callback("on_val_start", self.numbers.watch)
         self.resume = resume
         self.finishing = resume is not None and (resume.stop or self._time_is_used_up(resume))
         trainer = _finishing(model._smart_load("trainer")) if self.finishing else None
@@ -256,6 +258,7 @@ class Training:
         """One event for an epoch; this fires once more for the final evaluation of best.pt."""
         if not self.epoch_open:
             self.emit("final_eval", metrics=dict(trainer.metrics), speed=dict(trainer.validator.speed))
+            self._keep_numbers(trainer)
             return
         self.epoch_open = False
         trainer.start_epoch = self.start_epoch
@@ -269,6 +272,13 @@ class Training:
         if time.time() + LEAVE_MARGIN * (trainer.epoch_time or 0.0) > self.deadline and not trainer.stop:
             self.emit("error", reason=f"max_hours ({self.hours}) would be over within the next epoch")
             raise ExpiredError
+
+    def _keep_numbers(self, trainer: Any) -> None:
+        """What the final evaluation found, for the report; a training does not fail for lack of it."""
+        try:
+            self.numbers.write(trainer.validator, self.box.train)
+        except Exception as error:  # noqa: BLE001  another version of Ultralytics may keep its numbers elsewhere
+            self.guard.warn("validation-numbers", reason=f"{type(error).__name__}: {error}"[:ERROR_LIMIT])
 
 
 def _finishing(base: Any) -> Any:

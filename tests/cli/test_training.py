@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -72,6 +73,8 @@ def test_a_training_writes_nowhere_but_to_its_own_folders(
     assert {"ultralytics", "torch", "python"} <= started["versions"].keys()
     for name in ("results.csv", "args.yaml", "results.png", "weights/best.pt", "weights/last.pt"):
         assert (run / "train" / name).is_file()
+    numbers = json.loads((run / "train" / "validation.json").read_text())
+    assert sum(size["of"] for size in numbers["recall_by_size"].values()) == 3
     assert not list((tmp_path / "runs" / ".local").iterdir())  # released
     assert "\033" not in (run / "log.txt").read_text()
 
