@@ -161,10 +161,12 @@ def _numbers(numbers: Sequence[Numbers]) -> Mapping[str, Any] | None:
         most = max(max(row) for row in one.confusion)
         return round(45 * count / most) if most else 0
 
+    rows = [(one.name, size) for one in numbers for size in one.sizes]
+    order = list(dict.fromkeys(size.name for _, size in rows))
     return {
         "runs": numbers,
         "drawn": [one.name for one in numbers if one.curves],
-        "sizes": [(one.name, size) for one in numbers for size in one.sizes],
+        "sizes": sorted(rows, key=lambda row: order.index(row[1].name)),
         "shade": shade,
     }
 

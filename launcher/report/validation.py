@@ -1,6 +1,7 @@
 """The numbers behind the pictures of a validation, where a run has them: curves, confusion matrix, recall by size.
 
-Ultralytics draws these and throws the numbers away. Whoever keeps them writes `validation.json` beside results.csv:
+Ultralytics draws these and throws the numbers away. The worker keeps them in `validation.json` beside results.csv
+(`launcher.worker.validation`); runs of others may have such a file too:
 
     {"version": 1, "classes": ["starfish"],
      "curves": {"precision-recall": {"x": [0, ...], "y": [[1, ...]]}, "f1-confidence": ..., "precision-confidence": ...,
