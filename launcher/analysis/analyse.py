@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from launcher.analysis import course, traps
 from launcher.analysis.changes import causes, differences
+from launcher.analysis.compare import told_apart
 from launcher.analysis.model import (
     LABELS,
     MAP50,
@@ -24,7 +25,17 @@ from launcher.analysis.model import (
     Status,
     Summary,
 )
-from launcher.analysis.numbers import BEST_BY, best_epoch, figure, fitness_before, highest, loss_rows, metric_rows
+from launcher.analysis.numbers import (
+    BEST_BY,
+    best_by,
+    best_epoch,
+    figure,
+    fitness_before,
+    highest,
+    loss_rows,
+    metric_names,
+    metric_rows,
+)
 from launcher.analysis.proposals import lessons, next_runs
 from launcher.finding import Finding, Severity
 
@@ -46,6 +57,9 @@ KEY = (
     "change.precision",
     "change.recall",
     "best-epoch",
+    "unfinished",
+    "epochs-done-differ",
+    "mps-metrics",
     "validation-differs",
     "data-differs",
     "confounded",
@@ -61,7 +75,9 @@ KEY = (
     "files-missing",
 )
 """What a hurried reader needs, in this order; after it every error that is not among them."""
-BARELY = 0.0005  # of mAP50-95: results.csv has six digits, best.pt is evaluated again in half precision
+BARELY = 0.0005  # of mAP50-95: results.csv has five decimals, best.pt is evaluated again in half precision
+MUCH = 0.005  # assumption: more than half precision makes; measured was 0.00015 (8.4.190, a small reef)
+FEW = 8  # epochs below which a last epoch that is the best one says little of whether the metrics had levelled off
 SEVERITY = {
     Status.FINISHED: Severity.INFO,
     Status.STOPPED: Severity.INFO,
@@ -90,7 +106,8 @@ def analyse(run: RunView, against: Sequence[RunView] | RunView | None = None) ->
     Further references count as more seeds of the first where their configuration is the same. Never raises for what
     a file holds: a run without any epoch gives an analysis that says so.
     """
-    references = (against,) if isinstance(against, RunView) else tuple(against or ())
+    run, *rest = told_apart((run, *((against,) if isinstance(against, RunView) else against or ())))
+    references = tuple(rest)
     reference = references[0] if references else None
     rows, losses = metric_rows(run, reference), loss_rows(run, reference)
     found = differences((run, reference)) if reference is not None else ()
@@ -125,9 +142,8 @@ def analyse(run: RunView, against: Sequence[RunView] | RunView | None = None) ->
 def _configuration(run: RunView, reference: RunView | None, found: Sequence[Difference]) -> list[Finding]:
     told = traps.alone(run)
     if reference is None:
-        return told
-    known = all(one.config.values or one.config.effective for one in (run, reference))
-    return [*traps.configuration(found, known), *told]
+        return [*told, *traps.on_mps([run])]
+    return [*traps.configuration((run, reference), found), *told, *traps.on_mps([run, reference])]
 
 
 def _metrics(run: RunView, references: Sequence[RunView], rows: Sequence[MetricRow]) -> list[Finding]:
@@ -135,20 +151,31 @@ def _metrics(run: RunView, references: Sequence[RunView], rows: Sequence[MetricR
     if references:
         first = references[0]
         seeds = [first, *(one for one in references[1:] if not causes(differences((first, one))))]
-        told += traps.metrics(run, first, seeds, rows)
+        told += [*traps.ends((run, first)), *traps.metrics(run, first, seeds, rows)]
     told += _counts(run)
     epoch, before = best_epoch(run.results), highest(run.results.epochs, fitness_before(run.results))
-    if before != epoch and not run.versions.get("ultralytics"):
+    if before not in (None, epoch) and best_by(run.results) == BEST_BY and not _is_8_4(run):
         message = f"best epoch {epoch} is by mAP50-95; versions before 8.4 may have chosen epoch {before} for best.pt"
-        evidence = "their fitness was 0.1 mAP50 + 0.9 mAP50-95; the version of this run is not known"
+        version = run.versions.get("ultralytics") or "not known"
+        evidence = f"their fitness was 0.1 mAP50 + 0.9 mAP50-95; the version of this run is {version}"
         told.append(Finding("best-by-version", Severity.INFO, message, evidence))
     row = run.results.at(MAP5095, epoch) if epoch else None
     final = run.final_eval.get(MAP5095)
     if row is not None and final is not None and abs(row - final) > BARELY:
         message = f"the final evaluation of best.pt gave mAP50-95 {figure(final, 4)}, its epoch's row {figure(row, 4)}"
+        far = abs(row - final) > MUCH
         evidence = "best.pt is evaluated again in half precision, with its layers fused"
-        told.append(Finding("final-eval-differs", Severity.INFO, message, evidence))
+        evidence += "; that alone moved it by 0.0002 where it was measured" if far else ""
+        severity = Severity.WARNING if far else Severity.INFO
+        remedy = "validate best.pt once more, elsewhere" if far else ""
+        told.append(Finding("final-eval-differs", severity, message, evidence, remedy))
     return told
+
+
+def _is_8_4(run: RunView) -> bool:
+    """Whether it is known to have trained with Ultralytics 8.4 or later."""
+    parts = run.versions.get("ultralytics", "").split(".")
+    return len(parts) > 1 and all(part.isdigit() for part in parts[:2]) and (int(parts[0]), int(parts[1])) >= (8, 4)
 
 
 def _counts(run: RunView) -> Iterable[Finding]:
@@ -157,7 +184,7 @@ def _counts(run: RunView) -> Iterable[Finding]:
         value, within = run.results.last(name), traps.coarse(run, name)
         if value and within is not None and (within.high - within.low) / 2 > traps.COARSE * value:
             message = f"{LABELS[name]} {figure(value)} is coarse: {figure(within.low)} to {figure(within.high)}"
-            evidence = f"95 % Wilson interval, counted on {within.count} boxes"
+            evidence = f"Wilson interval, counted on {within.count} boxes, {traps.INDEPENDENT}"
             yield Finding(f"coarse.{LABELS[name]}", Severity.WARNING, message, evidence)
     if run.positives is None and run.results.last(RECALL) is not None:
         message = "how many labelled boxes the metrics rest on is not known, so they have no interval"
@@ -170,11 +197,19 @@ def _progression(run: RunView) -> list[Finding]:
         message = "no epoch has a mAP50-95: validation was off, or the table has no such column"
         return [Finding("no-metrics", Severity.WARNING, message)] if results.epochs else []
     of = results.epochs[-1]
-    values = ", ".join(f"{LABELS[name]} {figure(results.at(name, epoch))}" for name in (MAP5095, MAP50))
-    told = [Finding("best-epoch", Severity.INFO, f"best epoch {epoch} of {of}: {values}", BEST_BY)]
-    if epoch == of and len(results.epochs) >= course.STEADY:
-        message = "the last epoch is the best one: the metrics had not levelled off"
-        told.append(Finding("still-rising", Severity.INFO, message, values, "train longer"))
+    names = [name for name in (*course.MAIN, MAP50) if name in results.columns]
+    values = ", ".join(f"{LABELS[name]} {figure(results.at(name, epoch))}" for name in names)
+    told = [Finding("best-epoch", Severity.INFO, f"best epoch {epoch} of {of}: {values}", best_by(results))]
+    if epoch != of or len(results.epochs) < course.STEADY:
+        return told
+    message, code = "the last epoch is the best one", "still-rising"
+    if len(results.epochs) < FEW:
+        message += f", of {len(results.epochs)}: too few to tell whether the metrics had levelled off"
+    elif course.is_rising(results):
+        message += ", and the epochs before it were rising: the metrics had not levelled off"
+    else:
+        message, code = f"{message}, by no more than epochs scatter: it shows no rise", "best-is-last"
+    told.append(Finding(code, Severity.INFO, message, values, "train longer" if code == "still-rising" else ""))
     return told
 
 
@@ -182,7 +217,7 @@ def _losses(
     run: RunView, reference: RunView | None, rows: Sequence[LossRow], found: Sequence[Difference]
 ) -> list[Finding]:
     if reference is not None:
-        return traps.losses(rows, found)
+        return traps.losses(run, reference, rows, found)
     if rows and any(row.gain is None for row in rows):
         message = "losses are multiplied by gains that are not known here: compare them with no other run's"
         return [Finding("gain-unknown", Severity.INFO, message, "no args.yaml", source=traps.GAINS)]
@@ -250,7 +285,8 @@ def _files(run: RunView) -> list[Finding]:
 def _summary(run: RunView) -> Summary:
     results, epoch = run.results, best_epoch(run.results)
     asked = run.config.number("epochs")
-    names = ("machine", "device", "device_name", "device asked for")
+    names = tuple(dict.fromkeys((*METRICS, *metric_names(run))))
+    machine = ("machine", "device", "device_name", "device asked for")
     data = run.data.get("root") or run.data.get("yaml") or ""
     return Summary(
         name=run.name,
@@ -259,13 +295,13 @@ def _summary(run: RunView) -> Summary:
         epochs_done=results.epochs[-1] if results.epochs else 0,
         epochs_asked=int(asked) if asked else None,
         best_epoch=epoch,
-        best_by=BEST_BY,
-        final={name: results.last(name) for name in METRICS},
-        best={name: results.at(name, epoch) if epoch else None for name in METRICS},
+        best_by=best_by(results),
+        final={name: results.last(name) for name in names},
+        best={name: results.at(name, epoch) if epoch else None for name in names},
         timing=course.timing(results),
         model=run.model,
         data=str(data),
-        hardware=", ".join(f"{name} {run.hardware[name]}" for name in names if run.hardware.get(name)),
+        hardware=", ".join(f"{name} {run.hardware[name]}" for name in machine if run.hardware.get(name)),
         versions=", ".join(f"{name} {version}" for name, version in run.versions.items()),
     )
 

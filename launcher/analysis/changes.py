@@ -50,6 +50,11 @@ MIXING = ("mosaic", "mixup", "cutmix", "copy_paste")
 OPTIMIZERS = ("lr0", "momentum", "warmup_bias_lr")
 """What `optimizer: auto` sets itself: where it is on one side, these are part of the change of optimizer."""
 IGNORED = "has no effect where optimizer is auto"
+VERSION = "version"
+SAME_DATA = "paths; whether the data is the same is not known"
+SAME_MODEL = "paths to a file of one name; whether it is the same is not known"
+PERHAPS = frozenset({SAME_DATA, SAME_MODEL})
+"""Notes of differences that may be none."""
 _ABSENT = object()
 
 
@@ -145,7 +150,8 @@ def _note(name: str, tables: Sequence[Mapping[str, Any] | None]) -> str:
 
 
 def _model(runs: Sequence[RunView]) -> Difference | None:
-    return _of(runs, "model", [run.model for run in runs], "model", "")
+    names = {run.model.replace("\\", "/").rsplit("/", 1)[-1] for run in runs if run.model}
+    return _of(runs, "model", [run.model for run in runs], "model", SAME_MODEL if len(names) == 1 else "")
 
 
 def _data(runs: Sequence[RunView]) -> Difference | None:
@@ -154,14 +160,14 @@ def _data(runs: Sequence[RunView]) -> Difference | None:
     if all(prints):
         return _of(runs, "data", prints, "data", "fingerprint of the dataset")
     paths = [str(run.data.get("root") or run.data.get("yaml") or "") for run in runs]
-    return _of(runs, "data", paths, "data", "paths; whether the data is the same is not known")
+    return _of(runs, "data", paths, "data", SAME_DATA)
 
 
 def _machines(runs: Sequence[RunView]) -> list[Difference | None]:
-    """Versions and devices, where known."""
-    names = ("ultralytics", "torch")
+    """Versions and devices, where known. Another Ultralytics is other code: losses, augmentations, schedules."""
     found = [
-        _of(runs, f"{name} version", [run.versions.get(name, "") for run in runs], "machine", "") for name in names
+        _of(runs, f"{name} {VERSION}", [run.versions.get(name, "") for run in runs], group, "")
+        for name, group in (("ultralytics", "training"), ("torch", "machine"))
     ]
     devices = [run.hardware.get("device_name", "") for run in runs]
     return [*found, _of(runs, "device name", devices, "machine", "")]

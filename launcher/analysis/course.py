@@ -13,10 +13,12 @@ from collections.abc import Iterable, Sequence
 
 from launcher.analysis.changes import mosaic_epochs
 from launcher.analysis.model import (
+    ACCURACIES,
     LABELS,
     LOSSES,
     MAP5095,
     METRICS,
+    MORE_METRICS,
     LossRow,
     Mark,
     Progression,
@@ -25,9 +27,10 @@ from launcher.analysis.model import (
     Series,
     Timing,
 )
-from launcher.analysis.numbers import best_epoch, duration, figure, fitness, lowest, per_gain, percent
+from launcher.analysis.numbers import best_epoch, duration, figure, fitness, gain, lowest, per_gain, percent
 from launcher.finding import Finding, Severity
 
+MAIN = tuple(name for name in (*METRICS, *MORE_METRICS) if "mAP50-95" in name or name in ACCURACIES)
 GAP_RATIO, GAP_S = 5.0, 60.0  # an epoch this many times the usual one, and longer by this, is a gap
 PACE = 1.5  # the last third's epochs, over the first third's, from which on a run became slower
 SPIKE = 1.5  # a training loss over the median of the three epochs before it
@@ -42,15 +45,35 @@ MPS = "https://github.com/ultralytics/yolov5/issues/7554"
 
 
 def timing(results: Results) -> Timing:
-    """Where the time went, from the differences of the cumulative column."""
+    """Where the time went, from the differences of the cumulative column; `total` counts epochs without a row, too."""
     known = {epoch: s for epoch, s in zip(results.epochs, results.seconds, strict=True) if math.isfinite(s) and s >= 0}
     if not known:
         return Timing(None, None, {}, None)
     middle = statistics.median(known.values())
     gaps = {epoch: s for epoch, s in known.items() if s > max(GAP_RATIO * middle, middle + GAP_S)}
     usual = statistics.median(s for epoch, s in known.items() if epoch not in gaps)
-    total = math.fsum(known.values())
+    total = max(math.fsum(known.values()), _written(results))
     return Timing(total, usual, gaps, total - math.fsum(gaps.values()) + usual * len(gaps))
+
+
+def _written(results: Results) -> float:
+    """The last time that each process wrote, together."""
+    found, last = 0.0, 0.0
+    for epoch, time in zip(results.epochs, results.column("time"), strict=True):
+        if epoch in results.restarts:
+            found, last = found + last, 0.0
+        last = max(last, time) if math.isfinite(time) else last
+    return found + last
+
+
+def is_rising(results: Results) -> bool:
+    """Whether the last quarter of the epochs lies above the quarter before it by more than epochs scatter (medians)."""
+    series = [value for value in fitness(results) if math.isfinite(value)]
+    quarter, half = len(series) // 4, series[len(series) // 2 :]
+    if not quarter:
+        return False
+    rise = statistics.median(series[-quarter:]) - statistics.median(series[-2 * quarter : -quarter])
+    return rise > statistics.median(abs(b - a) for a, b in itertools.pairwise(half))
 
 
 def progression(run: RunView) -> Progression:
@@ -60,7 +83,7 @@ def progression(run: RunView) -> Progression:
     top = best_epoch(results)
     return Progression(
         epochs=results.epochs,
-        metrics={name: series for name, series in columns.items() if name in METRICS},
+        metrics={name: series for name, series in columns.items() if name in METRICS or name in MORE_METRICS},
         losses={name: series for name, series in columns.items() if name in LABELS and name.endswith("_loss")},
         per_gain=per_gain(run),
         rates={name: series for name, series in columns.items() if name.startswith("lr/")},
@@ -116,22 +139,26 @@ def _gaps(times: Timing, slept: float) -> Finding:
     rest = total - math.fsum(times.gaps.values())
     gap = math.fsum(times.gaps.values())
     share = f"{listed}; the usual epoch took {usual:,.0f} s; {duration(total)} in all, {duration(rest)} without"
+    share += "; a gap, by assumption, is 5 times the usual epoch and a minute longer"
     if len(times.gaps) == 1:
         epoch = next(iter(times.gaps))
         explains = "explains the time" if gap > total / 2 else "is in the time"
-        message = f"one gap of {duration(gap)} in epoch {epoch} {explains}: not a slow run, one stop"
+        others = f", all others together took {duration(rest)}" if gap > total / 2 else ""
+        message = f"one gap of {duration(gap)} in epoch {epoch} {explains}{others}"
     else:
         message = f"{len(times.gaps)} gaps of {duration(gap)} together: epochs {', '.join(map(str, times.gaps))}"
     if slept:
         why = f"; the worker measured {duration(slept)} in which the machine slept"
     else:
         why = "; the column time is cumulative wall time, in which sleep and swapping look alike"
-    return Finding("time-gap", Severity.WARNING, message, share + why, "keep the machine awake while it trains")
+    return Finding(
+        "time-gap", Severity.WARNING, message, share + why, "look whether the machine slept, swapped or was shared then"
+    )
 
 
 def stability(run: RunView) -> list[Finding]:
     """Losses that are no numbers, 0 or jump; metrics that collapse; how far the last epochs scatter."""
-    found = [*_broken(run.results), *_spikes(run.results)]
+    found = [*_broken(run), *_spikes(run.results)]
     results = run.results
     series = results.column(MAP5095)
     top, collapsed = 0.0, []
@@ -155,9 +182,12 @@ def stability(run: RunView) -> list[Finding]:
     return found
 
 
-def _broken(results: Results) -> Iterable[Finding]:
-    written = any(repair.code == "not-finite" for repair in results.repairs)
-    for name in (f"{split}/{loss}_loss" for split in ("train", "val") for loss in LOSSES):
+def _broken(run: RunView) -> Iterable[Finding]:
+    results = run.results
+    repairs = {repair.code for repair in results.repairs}
+    written = "not-finite" in repairs
+    splits = ("train",) if "not-validated" in repairs else ("train", "val")
+    for name, loss in ((f"{split}/{loss}_loss", loss) for split in splits for loss in LOSSES):
         if name not in results.columns:
             continue
         pairs = list(zip(results.epochs, results.columns[name], strict=True))
@@ -167,8 +197,15 @@ def _broken(results: Results) -> Iterable[Finding]:
             yield Finding("loss-not-finite", severity, message, f"{len(bad)} of {len(pairs)} epochs")
         if zero := [epoch for epoch, value in pairs if value == 0]:
             message = f"{LABELS[name]} is exactly 0 in {_epochs(zero)}"
-            remedy = "on Apple's GPU this is the mark of broken kernels: train on cpu or cuda"
-            yield Finding("loss-zero", Severity.ERROR, message, f"{len(zero)} of {len(pairs)} epochs", remedy, MPS)
+            evidence = f"{len(zero)} of {len(pairs)} epochs"
+            if gain(run, loss) == 0:
+                yield Finding("loss-off", Severity.INFO, message, f"{evidence}; its gain is 0: it is switched off")
+                continue
+            on_mps = str(run.config.get("device") or "").startswith("mps")
+            remedy = "train on cpu or cuda" if on_mps else "look whether there are labels, and whether they fit"
+            source = MPS if on_mps else ""
+            evidence += "; on Apple's GPU (mps) broken kernels have been seen to do this" if on_mps else ""
+            yield Finding("loss-zero", Severity.ERROR, message, evidence, remedy, source)
 
 
 def _spikes(results: Results) -> Iterable[Finding]:
@@ -195,10 +232,11 @@ def overfitting(run: RunView, rows: Sequence[LossRow]) -> list[Finding]:
     highest, last = results.at(MAP5095, top) if top else None, results.last(MAP5095)
     if top is None or highest is None or last is None or top == results.epochs[-1]:
         return found
-    if last < (1 - FELL) * highest:
+    if highest > 0 and last < (1 - FELL) * highest:
         train = [results.column(f"train/{loss}_loss") for loss in LOSSES]
         index = results.epochs.index(top)
-        falls = all(series[-1] < series[index] for series in train if math.isfinite(series[-1]))
+        ends = [(series[index], series[-1]) for series in train if math.isfinite(series[-1])]
+        falls = bool(ends) and all(after < before for before, after in ends)
         message = f"the last epoch is {percent(1 - last / highest)} below the best one, epoch {top}, by mAP50-95"
         evidence = f"{figure(highest)} in epoch {top}, {figure(last)} in epoch {results.epochs[-1]}"
         evidence += "; the training losses still fell" if falls else ""
@@ -223,7 +261,8 @@ def _rise(epochs: Sequence[int], train: Series, val: Series) -> str:
     if low is None or len(epochs) < STEADY or low == epochs[-1]:
         return ""
     index = list(epochs).index(low)
-    if not (val[-1] > (1 + RISE) * val[index] and train[-1] < train[index]):
+    level = min(val[-1], statistics.median(val[-STEADY:]))  # not one epoch that sticks out
+    if not (level > (1 + RISE) * val[index] and train[-1] < train[index]):
         return ""
     return (
         f"validation loss rose from {figure(val[index])} (epoch {low}) to {figure(val[-1])}, "

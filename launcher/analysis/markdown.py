@@ -15,6 +15,7 @@ from launcher.analysis.model import (
     LABELS,
     METRICS,
     Analysis,
+    Change,
     Comparison,
     Difference,
     FileRow,
@@ -23,9 +24,10 @@ from launcher.analysis.model import (
     MetricRow,
     NextRun,
     Progression,
+    RunView,
     Section,
 )
-from launcher.analysis.numbers import duration, figure
+from launcher.analysis.numbers import duration, figure, signed
 from launcher.finding import Finding, Severity
 
 MOST_EPOCHS = 60  # rows of the table by epoch; of more, evenly chosen ones, the best and the last
@@ -36,7 +38,7 @@ _BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 def markdown(analysis: Analysis) -> str:
     """The report as Markdown text; what comes from files is escaped, so that it cannot end a table or start HTML."""
-    names = [analysis.run.name, *(one.name for one in analysis.references)]
+    names = _names((analysis.run, *analysis.references))
     tables = {
         "configuration": _differences(analysis.differences, names),
         "metrics": _metrics(analysis.metrics, bool(analysis.references)),
@@ -56,18 +58,23 @@ def markdown(analysis: Analysis) -> str:
 def comparison_markdown(comparison: Comparison) -> str:
     """The runs side by side as Markdown text: the table, what differs, what may be said."""
     header = ("run", "status", "epochs", "best epoch", *(LABELS[name] for name in METRICS), "time", "seed", "changed")
-    lines = []
-    for row in comparison.rows:
-        values = (figure(row.best[name], 4) for name in METRICS)
+    lines, names = [], _names(comparison.runs)
+    for name, row in zip(names, comparison.rows, strict=True):
+        values = (figure(row.best[metric], 4) for metric in METRICS)
         of = f"{row.epochs_done}{f' of {row.epochs_asked}' if row.epochs_asked else ''}"
         best, seed = row.best_epoch or "", "" if row.seed is None else row.seed
         changed = escape("; ".join(row.changes))
-        lines.append((escape(row.name), row.status, of, str(best), *values, duration(row.seconds), str(seed), changed))
-    names = [run.name for run in comparison.runs]
+        lines.append((escape(name), row.status, of, str(best), *values, duration(row.seconds), str(seed), changed))
     parts = ["Metrics are those of each run's best epoch.", _table(header, lines)]
     parts += _differences(comparison.differences, names)
     parts += _findings(comparison.findings)
     return "\n\n".join(parts) + "\n"
+
+
+def _names(runs: Sequence[RunView]) -> list[str]:
+    """What the runs are called; by their ids where names are not unique."""
+    names = [run.name for run in runs]
+    return names if len(set(names)) == len(names) else [run.id for run in runs]
 
 
 def escape(text: object) -> str:
@@ -90,7 +97,7 @@ def _head(analysis: Analysis) -> list[str]:
         ("data", summary.data),
         ("hardware", summary.hardware),
         ("versions", summary.versions),
-        ("against", ", ".join(one.name for one in analysis.references)),
+        ("against", ", ".join(_names((run, *analysis.references))[1:])),
         ("parity", _parity(run.parity)),
     ]
     table = _table(("", ""), [(name, escape(value)) for name, value in rows if value])
@@ -135,9 +142,16 @@ def _metrics(rows: Sequence[MetricRow], against: bool) -> list[str]:
         line = [row.label, figure(row.final, 4) + _within(row.interval), figure(row.best, 4)]
         if against:
             line += [figure(row.reference_final, 4), figure(row.reference_best, 4)]
-            line += ["" if one is None else one.percent for one in (row.final_change, row.best_change)]
+            line += [_change(one) for one in (row.final_change, row.best_change)]
         lines.append(line)
     return [_table(header, lines)] if lines else []
+
+
+def _change(change: Change | None) -> str:
+    """`−0.0720 (−47 %)`."""
+    if change is None:
+        return ""
+    return f"{signed(change.absolute, 4)}{f' ({change.percent})' if change.percent else ''}"
 
 
 def _within(interval: Interval | None) -> str:

@@ -12,13 +12,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from launcher.analysis.reading.view import (
+    ACCURACIES,
+    GAIN_OF,
     LABELS,
     LOSSES,
     MAP50,
     MAP5095,
     METRICS,
+    MORE_METRICS,
     PRECISION,
     RECALL,
+    RTDETR_GAINS,
     Config,
     FileRow,
     Kind,
@@ -35,13 +39,17 @@ from launcher.analysis.reading.view import (
 from launcher.finding import Finding
 
 __all__ = [
+    "ACCURACIES",
+    "GAIN_OF",
     "LABELS",
     "LOSSES",
     "MAP50",
     "MAP5095",
     "METRICS",
+    "MORE_METRICS",
     "PRECISION",
     "RECALL",
+    "RTDETR_GAINS",
     "Analysis",
     "Change",
     "Comparison",
@@ -72,6 +80,9 @@ __all__ = [
 ]
 
 
+MANIFOLD, TOO_MANY = 10, 9999.5  # times: from which on a change is told as a factor, and as a great one
+
+
 @dataclass(frozen=True)
 class Change(Plain):
     """A difference: absolute, and relative to the reference (a share: -0.47 is -47 %; None where that is 0)."""
@@ -83,8 +94,15 @@ class Change(Plain):
 
     @property
     def percent(self) -> str:
-        """`-47 %`, with a real minus sign for people; empty where there is nothing to divide by."""
-        return "" if self.relative is None else f"{round(self.relative * 100):+d} %".replace("-", "−")
+        """`−47 %`, with a real minus sign for people; `× 250` from ten times on, where a percentage says little; empty
+        where there is nothing to divide by."""
+        if self.relative is None:
+            return ""
+        if self.relative >= MANIFOLD - 1:
+            times = self.after / self.before
+            return f"× {times:,.0f}" if times < TOO_MANY else "× 10,000 and more"
+        share = round(self.relative * 100)
+        return f"{share:+d} %".replace("-", "−") if share else "±0 %"
 
 
 @dataclass(frozen=True)
@@ -268,7 +286,8 @@ class Analysis(Plain):
 
 @dataclass(frozen=True)
 class ComparisonRow(Plain):
-    """A run in the table. `changes` says what differs from the first run; `group` numbers the same configuration."""
+    """A run in the table. `changes` says what differs from the first run; `group` numbers the same configuration, in
+    which seeds and machines may differ. `final`, `best`: the four metrics of boxes, and what else the table has."""
 
     id: str
     name: str
@@ -288,7 +307,8 @@ class ComparisonRow(Plain):
 
 @dataclass(frozen=True)
 class Spread(Plain):
-    """A metric over the seeds of one configuration. `deviation`: sample standard deviation, None for one run.
+    """A metric of the best epochs over the seeds of one configuration. `runs` (ids) are those that ended, without
+    those that are another again, number for number. `deviation`: sample standard deviation, None for one run.
 
     `needed` is how far another single run must lie from the mean to be outside the 95 % prediction interval:
     t(n-1) * deviation * sqrt(1 + 1/n); None for one run.

@@ -1,28 +1,31 @@
-"""Metrics and losses beside their references: best epochs, changes, intervals, spreads, losses per unit of their gain.
+"""Metrics and losses beside their references: best epochs, changes, intervals of shares, losses per unit of their gain.
 
-Which epoch is best: that of the highest fitness, as Ultralytics chooses best.pt; of equals the first. Fitness is
-mAP50-95 alone in the version that this was read in (8.4.190: utils/metrics.py, Metric.fitness). It was 0.1 mAP50 +
-0.9 mAP50-95 before; in which version that changed was not found, so where the two choose different epochs and the
-version is not known, that is said.
+Which epoch is best: that of the highest fitness, as Ultralytics chooses best.pt. Of equals it is the last: best.pt is
+written whenever an epoch's fitness equals the best so far (engine/trainer.py, save_model), and fitness is rounded to
+five digits as results.csv is. Fitness is mAP50-95 alone in the version that this was read in (8.4.190:
+utils/metrics.py, Metric.fitness), of masks or poses added to that of boxes, and the mean of both accuracies for
+classification. It was 0.1 mAP50 + 0.9 mAP50-95 before; in which version that changed was not found, so where the two
+choose different epochs and the version is not known to be 8.4, that is said.
 
-Sources: Wilson's interval for a share (Wilson 1927, J. Am. Stat. Assoc. 22); the prediction interval of one more run,
-mean ± t(n-1, 0.975) s sqrt(1 + 1/n); Student's t from the usual table.
+Source: Wilson's interval for a share (Wilson 1927, J. Am. Stat. Assoc. 22).
 """
 
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from launcher.analysis.model import (
+    ACCURACIES,
+    GAIN_OF,
     LABELS,
-    LOSSES,
     MAP50,
     MAP5095,
     METRICS,
+    MORE_METRICS,
     PRECISION,
     RECALL,
+    RTDETR_GAINS,
     Change,
     Interval,
     LossRow,
@@ -30,22 +33,32 @@ from launcher.analysis.model import (
     Results,
     RunView,
     Series,
-    Spread,
 )
 
 BEST_BY = "highest mAP50-95, as Ultralytics chooses best.pt"
+BEST_BY_SUM = "highest sum of all mAP50-95 (boxes and masks or poses), as Ultralytics chooses best.pt"
+BEST_BY_V5 = "highest 0.1 mAP50 + 0.9 mAP50-95, as YOLOv5 chooses best.pt"
+BEST_BY_ACCURACY = "highest mean of top-1 and top-5 accuracy, as Ultralytics chooses best.pt"
+FITTING = (MAP5095, *(name for name in MORE_METRICS if "mAP50-95" in name))
+"""Whose sum is the fitness."""
+SMALL = 0.00095  # what rounds to 0.001 or less
 Z = 1.959964  # 0.975 quantile of the normal distribution
 BOXES_LIMIT = 1e9  # predicted boxes; a precision so small that it asks for more was not counted
-T975: tuple[float, ...] = (
-    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131),
-    *(2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
-)
-"""0.975 quantiles of Student's t for 1 to 30 degrees of freedom."""
 
 
 def figure(value: float | None, digits: int = 3) -> str:
-    """A metric or loss for people: `0.154`; `?` where it is not known."""
-    return "?" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+    """A metric or loss for people: `0.154`; `?` where it is not known.
+
+    What would show one digit or none (0.00081 as 0.001) has two that count.
+    """
+    if value is None or not math.isfinite(value):
+        return "?"
+    return f"{value:.1e}" if 0 < abs(value) < 1e-5 else f"{value:.{max(digits, _places(value))}f}"
+
+
+def _places(value: float) -> int:
+    """Decimal places that show two digits of a value below 0.01; 0 for others."""
+    return 1 - math.floor(math.log10(abs(value))) if 0 < abs(value) < SMALL else 0
 
 
 def signed(value: float, digits: int = 3) -> str:
@@ -68,8 +81,27 @@ def duration(seconds: float | None) -> str:
 
 
 def fitness(results: Results) -> Series:
-    """mAP50-95 by epoch; NaN where it is missing."""
-    return results.column(MAP5095)
+    """What the best epoch is chosen by (see above), by epoch; NaN where it is missing."""
+    columns = results.columns
+    if _of_yolov5(results):
+        return fitness_before(results)
+    if MAP5095 not in columns and all(name in columns for name in ACCURACIES):
+        return tuple(sum(pair) / 2 for pair in zip(*(columns[name] for name in ACCURACIES), strict=True))
+    found = [columns[name] for name in FITTING if name in columns]
+    return tuple(math.fsum(row) for row in zip(*found, strict=True)) if found else results.column(MAP5095)
+
+
+def best_by(results: Results) -> str:
+    """The same in words."""
+    if _of_yolov5(results):
+        return BEST_BY_V5
+    if MAP5095 not in results.columns and all(name in results.columns for name in ACCURACIES):
+        return BEST_BY_ACCURACY
+    return BEST_BY_SUM if sum(name in results.columns for name in FITTING) > 1 else BEST_BY
+
+
+def _of_yolov5(results: Results) -> bool:
+    return any(repair.code == "other-names" for repair in results.repairs)
 
 
 def fitness_before(results: Results) -> Series:
@@ -91,8 +123,9 @@ def lowest(epochs: tuple[int, ...], series: Series) -> int | None:
 
 
 def best_epoch(results: Results) -> int | None:
-    """The best epoch; None where no epoch has the metric."""
-    return highest(results.epochs, fitness(results))
+    """The best epoch, of equals the last; None where no epoch has the metric."""
+    pairs = zip(fitness(results), results.epochs, strict=True)
+    return max(((value, epoch) for value, epoch in pairs if math.isfinite(value)), default=(0.0, None))[1]
 
 
 def change(before: float | None, after: float | None) -> Change | None:
@@ -135,8 +168,13 @@ def interval(name: str, precision: float | None, recall: float | None, positives
 
 def metric_rows(run: RunView, reference: RunView | None) -> tuple[MetricRow, ...]:
     """Each metric that the run or its reference has."""
-    names = [name for name in METRICS if any(name in one.results.columns for one in (run, reference) if one)]
-    return tuple(_metric(name, run, reference) for name in names)
+    return tuple(_metric(name, run, reference) for name in metric_names(run, reference))
+
+
+def metric_names(*runs: RunView | None) -> tuple[str, ...]:
+    """The metrics that any of the runs has, in the usual order."""
+    names = (*METRICS, *MORE_METRICS)
+    return tuple(name for name in names if any(name in one.results.columns for one in runs if one is not None))
 
 
 def _metric(name: str, run: RunView, reference: RunView | None) -> MetricRow:
@@ -164,24 +202,32 @@ def _metric(name: str, run: RunView, reference: RunView | None) -> MetricRow:
 
 def loss_rows(run: RunView, reference: RunView | None) -> tuple[LossRow, ...]:
     """Each loss that the run has, the training's first."""
-    names = [(split, loss) for split in ("train", "val") for loss in LOSSES]
+    names = [(split, loss) for split in ("train", "val") for loss in GAIN_OF]
     return tuple(_loss(*name, run, reference) for name in names if f"{name[0]}/{name[1]}_loss" in run.results.columns)
+
+
+def gain(run: RunView, loss: str) -> float | None:
+    """What that loss was multiplied by; None where it is not known."""
+    if any(f"{split}/giou_loss" in run.results.columns for split in ("train", "val")):
+        return RTDETR_GAINS.get(loss)
+    argument = GAIN_OF.get(loss)
+    return run.config.number(argument) if argument else None
 
 
 def _loss(split: str, loss: str, run: RunView, reference: RunView | None) -> LossRow:
     name, results = f"{split}/{loss}_loss", run.results
-    series, gain = results.column(name), run.config.number(loss)
+    series, ours = results.column(name), gain(run, loss)
     low = lowest(results.epochs, series)
     last = results.last(name)
     old = reference.results.last(name) if reference is not None else None
-    old_gain = reference.config.number(loss) if reference is not None else None
-    per, old_per = _divided(last, gain), _divided(old, old_gain)
+    old_gain = gain(reference, loss) if reference is not None else None
+    per, old_per = _divided(last, ours), _divided(old, old_gain)
     return LossRow(
         name=name,
         label=LABELS[name],
         loss=loss,
         split=split,
-        gain=gain,
+        gain=ours,
         first=results.at(name, results.epochs[0]) if results.epochs else None,
         last=last,
         lowest=results.at(name, low) if low else None,
@@ -192,7 +238,7 @@ def _loss(split: str, loss: str, run: RunView, reference: RunView | None) -> Los
         reference_per_gain=old_per,
         raw_change=change(old, last),
         per_gain_change=change(old_per, per),
-        comparable=gain is not None and gain == old_gain,
+        comparable=ours is not None and ours == old_gain,
     )
 
 
@@ -204,35 +250,14 @@ def per_gain(run: RunView) -> Mapping[str, tuple[float, ...]]:
     """Each loss by epoch, divided by its gain; only those whose gain is known and not 0."""
     found = {}
     for split in ("train", "val"):
-        for loss in LOSSES:
-            name, gain = f"{split}/{loss}_loss", run.config.number(loss)
-            if gain and name in run.results.columns:
-                found[name] = tuple(value / gain for value in run.results.column(name))
+        for loss in GAIN_OF:
+            name, ours = f"{split}/{loss}_loss", gain(run, loss)
+            if ours and name in run.results.columns:
+                found[name] = tuple(value / ours for value in run.results.column(name))
     return found
-
-
-def spread(group: int, runs: Sequence[RunView], metric: str) -> Spread | None:
-    """The metric of the best epochs over the runs of one configuration; None where no run has it."""
-    values = [value for run in runs if (value := at_best(run, metric)) is not None]
-    if not values:
-        return None
-    deviation = statistics.stdev(values) if len(values) > 1 else None
-    needed = None if deviation is None else t975(len(values) - 1) * deviation * math.sqrt(1 + 1 / len(values))
-    names = tuple(run.id for run in runs)
-    return Spread(group, names, metric, statistics.fmean(values), deviation, min(values), max(values), needed)
 
 
 def at_best(run: RunView, metric: str) -> float | None:
     """A metric in the run's best epoch."""
     epoch = best_epoch(run.results)
     return run.results.at(metric, epoch) if epoch else None
-
-
-def t975(freedom: int) -> float:
-    """Student's t, 0.975 quantile; the normal one's above 30 degrees of freedom (4 % too small at most)."""
-    return T975[freedom - 1] if freedom <= len(T975) else Z
-
-
-def largest_noise(difference: float) -> float:
-    """The seed-to-seed deviation below which a difference of two single runs is outside 95 % of chance: d / (z √2)."""
-    return abs(difference) / (Z * math.sqrt(2))

@@ -13,9 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from launcher.analysis.changes import IGNORED, causes, show
+from launcher.analysis.changes import IGNORED, VERSION, causes, show
 from launcher.analysis.model import RECALL, Difference, Kind, NextRun, RunView
-from launcher.analysis.numbers import best_epoch
 from launcher.errors import SpecError
 from launcher.finding import Finding, Severity
 from launcher.spec.arguments import Arguments
@@ -25,16 +24,21 @@ LESSONS = (
     ("confounded", "change one thing at a time, or nothing can be learnt of any of them"),
     ("one-seed", "repeat with other seeds before a difference is called an effect"),
     ("within-seeds", "a difference that another seed can make is no result"),
-    ("time-gap", "the time column is cumulative: look at its differences, and keep the machine awake"),
-    ("fell-after-best", "use best.pt: training on took away from it"),
+    ("time-gap", "the time column is cumulative: look at its differences, and at what the machine did in the gap"),
+    ("fell-after-best", "use best.pt, and say of each figure which epoch it is from"),
     ("optimizer-auto", "pin optimizer, lr0 and momentum: auto chooses others when epochs or images change"),
     ("mosaic-never", "with epochs up to close_mosaic (10) there is no mosaic at all: set close_mosaic with epochs"),
     ("mosaic-phases", "set close_mosaic with epochs, so that runs have mosaic in the same share of them"),
     ("validation-differs", "validate with the same settings, or compare nothing"),
-    ("box-gain-yolov5-scale", "gains of YOLOv5 mean something else here: its box 0.05 is no 7.5"),
+    ("box-gain-yolov5-scale", "gains of YOLOv5 mean something else here: its default for box is 0.05, here it is 7.5"),
     ("loss-zero", "a loss of exactly 0 is no success: look at the machine"),
     ("memory-grew", "watch memory: what grows each epoch ends in swap or a kill"),
-    ("status.crashed", "a run that was cut short has no result yet: go on from last.pt before comparing"),
+    (
+        "status.crashed",
+        "a run that was cut short has no result yet: let it end before comparing, from last.pt if that can be read",
+    ),
+    ("mps-metrics", "metrics of Apple's GPU are no result until best.pt is validated elsewhere"),
+    ("unfinished", "compare runs that ended"),
     ("restarts", "a resumed run is not the uninterrupted one: compare it by its curve, not to the digit"),
 )
 """Codes of findings (or what they begin with), and what to do otherwise the next time."""
@@ -91,7 +95,7 @@ def _single(found: Sequence[Difference]) -> list[_Change]:
     Not those of the schedule where mosaic's epochs move with them: these are two things.
     """
     groups = {"training"} if any(one.name == "epochs with mosaic" for one in found) else {"training", "schedule"}
-    usable = [one for one in causes(found) if one.group in groups]
+    usable = [one for one in causes(found) if one.group in groups and VERSION not in one.name]
     first = ("optimizer", "box", "cls", "dfl")
     usable.sort(key=lambda one: first.index(one.name) if one.name in first else len(first))
     along = {one.name: one.values[0] for one in found if one.note == IGNORED}
@@ -112,7 +116,7 @@ def _changes(run: RunView, base: Mapping[str, Any], codes: set[str]) -> Iterable
     if ("mosaic-never" in codes or "mosaic-part" in codes) and close and epochs and 2 * close >= epochs:
         yield _Change("close_mosaic", 0, "mosaic-never" if "mosaic-never" in codes else "mosaic-part")
     pinned = str(train.get("optimizer", "auto")).lower() != "auto"
-    if results.epochs and best_epoch(results) == results.epochs[-1] and epochs and pinned:
+    if "still-rising" in codes and epochs and pinned:
         yield _Change("epochs", int(2 * epochs), "still-rising")
     imgsz, recall = config.number("imgsz"), results.last(RECALL)
     if recall is not None and recall < LOW_RECALL and imgsz and LARGER * imgsz <= IMGSZ_LIMIT:
@@ -131,9 +135,9 @@ def _base(run: RunView) -> dict[str, Any] | None:
         train = spec.get("train")
         return {**spec, "train": dict(train) if isinstance(train, dict) else {}}
     values = run.config.values
-    model, data = values.get("model"), values.get("data")
+    model, data = run.model, values.get("data")  # not args.yaml's, which of a resumed run is last.pt
     arguments = _arguments()
-    if not (isinstance(model, str) and isinstance(data, str) and model and data) or arguments is None:
+    if not (isinstance(data, str) and model and data) or arguments is None:
         return None
     train = {
         name: arguments.coerce(name, values[name])
@@ -167,7 +171,14 @@ def _next(base: Mapping[str, Any], run: RunView, change: _Change) -> NextRun | N
     spec |= {key: one for key, one in rest.items() if key not in spec}
     more = f" with {', '.join(f'{key} {show(one)}' for key, one in along.items())}" if along else ""
     words = f"{change.name}: {show(before)} → {show(value)}{more}, the rest as in {run.name}"
-    return NextRun(name, words, (change.because,), to_yaml(spec))
+    return NextRun(name, words, (change.because,), f"{_where(run, spec)}{to_yaml(spec)}")
+
+
+def _where(run: RunView, spec: Mapping[str, Any]) -> str:
+    """A comment where paths of a folder's args.yaml start at the folder in which that training was started."""
+    paths = [str(spec["data"]), *([str(spec["model"])] if "/" in str(spec["model"]) else [])]
+    relative = run.kind is not Kind.RUN and any(not path.startswith("/") and path[1:2] != ":" for path in paths)
+    return "# paths are those of args.yaml: put this file where that training was started\n" if relative else ""
 
 
 def _name(run: str, argument: str, value: str) -> str:

@@ -1,7 +1,7 @@
 """What may be said of a run against its reference, and what not: the traps of comparing two trainings.
 
 - several things changed at once: the comparison is confounded, and they are listed;
-- one run against one run is an anecdote: how little seeds alone must move a metric for it to be more is said;
+- one run against one run is an anecdote (`seeds`);
 - other numbers of epochs, other phases of mosaic, other validation settings, data that may be another;
 - losses under other gains: compared per unit of gain;
 - precision and recall are taken where F1 is highest, at a confidence that moves; few positives make them coarse;
@@ -10,14 +10,11 @@
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections.abc import Iterable, Sequence
 
-from launcher.analysis.changes import causes, mosaic_epochs, phrase, show
+from launcher.analysis.changes import MIXING, PERHAPS, VERSION, causes, differences, mosaic_epochs, phrase, show
 from launcher.analysis.model import (
     LABELS,
-    MAP50,
     MAP5095,
     PRECISION,
     RECALL,
@@ -27,31 +24,39 @@ from launcher.analysis.model import (
     LossRow,
     MetricRow,
     RunView,
-    Spread,
 )
-from launcher.analysis.numbers import apart, best_epoch, figure, interval, largest_noise, percent, signed, t975
+from launcher.analysis.numbers import apart, best_epoch, figure, interval, percent, signed
+from launcher.analysis.seeds import CUT_SHORT, beyond
 from launcher.finding import Finding, Severity
 
 PULL_26226 = "https://github.com/ultralytics/ultralytics/pull/26226"
 AT_BEST_F1 = "ultralytics/utils/metrics.py, ap_per_class"
 GAINS = "ultralytics/utils/loss.py, v8DetectionLoss"
+MPS_METRICS = "https://github.com/ultralytics/ultralytics/issues/24399"
+AUTO = "ultralytics/engine/trainer.py, build_optimizer"
 BOX_LOWEST = 1.0  # the least gain that Ultralytics' own tuner tries: engine/tuner.py
 AUGMENTATIONS = frozenset(
     {"hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "shear", "perspective", "flipud", "fliplr", "bgr"}
-    | {"mosaic", "mixup", "cutmix", "copy_paste", "close_mosaic", "multi_scale", "epochs with mosaic"}
+    | {"erasing", "auto_augment", "copy_paste_mode", "multi_scale", *MIXING, "close_mosaic", "epochs with mosaic"}
 )
 """Arguments that make training pictures harder or easier, and the training losses with them."""
+CLOSED = frozenset({*MIXING, "copy_paste_mode", "close_mosaic", "epochs with mosaic"})
+"""Those of them that act in no epoch after mosaic is closed."""
 STAYED, ROUNDED = "did not move", 0.005  # the share that rounds to 0 %
+OTHER_LOSS = frozenset({"imgsz", "rect", "cls_pw", "single_cls", "multi_scale", f"ultralytics {VERSION}"})
+"""With these, and another model or other data, a loss is of another scale, whatever its gain."""
+INDEPENDENT = "95 %, as if boxes were independent; those of one video are not, so it is wider in truth"
 COARSE = 0.2  # half width of an interval over its value, above which a metric is called coarse
 
 
-def configuration(found: Sequence[Difference], known: bool) -> list[Finding]:
-    """What the differences of two or more runs mean for comparing them. `known`: all configurations are."""
-    if not known:
+def configuration(runs: Sequence[RunView], found: Sequence[Difference]) -> list[Finding]:
+    """What the differences `found` between runs mean for comparing them; the one compared with is the last."""
+    if not all(run.config.values or run.config.effective for run in runs):
         message = "what differs between the runs is not known: a configuration is missing"
         remedy = "keep args.yaml beside results.csv"
         return [Finding("config-unknown", Severity.WARNING, message, "no args.yaml", remedy)]
-    told = [*_confounding(found), *_schedule(found), *_validation(found)]
+    confounding = _confounding(found) if len(runs) == 2 else _one_by_one(runs)
+    told = [*confounding, *_optimizer(runs, found), *_schedule(found), *_validation(found)]
     machine = [one for one in found if one.group == "machine"]
     if machine:
         message = "the runs had other machines or versions: the same settings then give another run"
@@ -61,29 +66,68 @@ def configuration(found: Sequence[Difference], known: bool) -> list[Finding]:
 
 
 def _confounding(found: Sequence[Difference]) -> Iterable[Finding]:
-    changed = causes(found)
+    """Two runs: whether what differs could be told apart. A path that differs may mean the same file elsewhere."""
+    changed = [one for one in causes(found) if one.note not in PERHAPS]
+    unsure = [one.name for one in causes(found) if one.note in PERHAPS]
     listed = "; ".join(phrase(one) for one in changed)
+    perhaps = f", and perhaps the {' and the '.join(unsure)}" if unsure else ""
     if len(changed) > 1:
-        message = (
-            f"{len(changed)} things changed at once: the comparison is confounded, none of them can be called the cause"
-        )
+        message = f"{len(changed)} things changed at once{perhaps}: the comparison is confounded, none of them can be"
         remedy = "change one at a time; the next runs do"
-        yield Finding("confounded", Severity.WARNING, message, listed, remedy)
+        yield Finding("confounded", Severity.WARNING, f"{message} called the cause", listed, remedy)
     elif changed:
-        message = f"one thing changed: {listed}"
-        yield Finding("one-change", Severity.INFO, message, changed[0].note)
+        severity = Severity.WARNING if unsure else Severity.INFO
+        noise = [phrase(one) for one in found if one.group in ("seed", "machine")]
+        evidence = "; ".join([*filter(None, [changed[0].note]), *([f"besides: {', '.join(noise)}"] if noise else [])])
+        yield Finding("one-change", severity, f"one thing changed{perhaps}: {listed}", evidence)
     else:
+        but = f" but perhaps the {' and the '.join(unsure)}" if unsure else ""
+        yield Finding("same-configuration", Severity.INFO, f"nothing that acts on the training differs{but}")
+
+
+def _one_by_one(runs: Sequence[RunView]) -> Iterable[Finding]:
+    """Several runs against one: each comparison by itself, because a series of single changes is not confounded."""
+    reference, others = runs[-1], runs[:-1][::-1]
+    told: dict[int, list[str]] = {0: [], 1: [], 2: []}
+    for run in others:
+        changed = causes(differences((run, reference)))
+        told[min(2, len(changed))].append(f"{run.id}: {', '.join(phrase(one) for one in changed)}")
+    if many := told[2]:
+        message = f"{len(many)} of {len(others)} runs differ from {reference.id} in several things at once: these"
+        message += " comparisons are confounded, none of the changes can be called the cause"
+        yield Finding("confounded", Severity.WARNING, message, "; ".join(many), "change one at a time")
+    if single := told[1]:
+        message = f"{len(single)} of {len(others)} runs differ from {reference.id} in one thing"
+        yield Finding("one-change", Severity.INFO, message, "; ".join(single))
+    if not many and not single:
         yield Finding("same-configuration", Severity.INFO, "nothing that acts on the training differs")
-    if any(one.name == "optimizer" and "auto" in (str(value).lower() for value in one.values) for one in found):
+
+
+def _optimizer(runs: Sequence[RunView], found: Sequence[Difference]) -> Iterable[Finding]:
+    """`auto` on some sides only, or on all with other numbers of steps, by which it chooses."""
+    names = {one.name for one in found}
+    autos = [str(run.config.get("optimizer")).lower() == "auto" for run in runs]
+    if "optimizer" in names and any(autos):
         message = "optimizer auto on one side chooses optimizer and rate itself; its lr0 and momentum have no effect"
         remedy = "pin optimizer, lr0 and momentum"
-        yield Finding("optimizer-auto", Severity.WARNING, message, _of(found, "optimizer", "lr0", "momentum"), remedy)
+        evidence = _of(found, "optimizer", "lr0", "momentum")
+        yield Finding("optimizer-auto", Severity.WARNING, message, evidence, remedy, AUTO)
+    elif all(autos) and names & {"epochs", "batch", "nbs", "data", "fraction"}:
+        rates = [sum(name.startswith("lr/") for name in run.results.columns) for run in runs]
+        other = len({count for count in rates if count}) > 1
+        message = f"optimizer auto chooses by the number of steps, and {'chose' if other else 'may have chosen'}"
+        evidence = f"AdamW up to 10,000 steps, MuSGD above; learning rates in the tables: {', '.join(map(str, rates))}"
+        severity = Severity.WARNING if other else Severity.INFO
+        yield Finding(
+            "optimizer-auto", severity, f"{message} another for each", evidence, "pin optimizer and lr0", AUTO
+        )
 
 
 def _schedule(found: Sequence[Difference]) -> Iterable[Finding]:
     names = {one.name: one for one in found}
     if "epochs" in names:
-        values = " and ".join(dict.fromkeys(show(value) for value in reversed(names["epochs"].values)))
+        values = ", ".join(dict.fromkeys(show(value) for value in reversed(names["epochs"].values)))
+        values = " and ".join(values.rsplit(", ", 1))
         message = (
             f"{values} epochs: the learning rate takes another course, so no epoch of one matches one of the other"
         )
@@ -112,22 +156,52 @@ def _validation(found: Sequence[Difference]) -> Iterable[Finding]:
         yield Finding("data-differs", Severity.WARNING, message, evidence)
 
 
+def ends(runs: Sequence[RunView]) -> Iterable[Finding]:
+    """Runs that did not end, and those that ended after other numbers of epochs than they were asked for alike."""
+    cut = [run for run in runs if run.status in CUT_SHORT]
+    if cut:
+        message = f"{len(cut)} of {len(runs)} runs did not end: their last epoch is no result"
+        evidence = "; ".join(f"{run.id}: {run.status}" for run in cut)
+        yield Finding("unfinished", Severity.WARNING, message, evidence)
+    done = [run.results.epochs[-1] if run.results.epochs else 0 for run in runs]
+    if len(set(done)) > 1 and len({run.config.number("epochs") for run in runs}) == 1:
+        message = f"{', '.join(map(str, dict.fromkeys(done)))} epochs were done: the last ones do not match"
+        evidence = "; ".join(f"{run.id}: {count} epochs, {run.status}" for run, count in zip(runs, done, strict=True))
+        yield Finding("epochs-done-differ", Severity.WARNING, message, evidence)
+
+
+def on_mps(runs: Sequence[RunView]) -> Iterable[Finding]:
+    """Metrics that Apple's GPU measured."""
+    names = [run.id for run in runs if str(run.config.get("device") or "").lower().startswith("mps")]
+    if names:
+        message = "metrics were measured on Apple's GPU (mps), which in a reported case gave 2.6 times others than a"
+        message += " validation of the same best.pt elsewhere"
+        evidence = f"device mps: {', '.join(names)}; whether it is so here is not known"
+        remedy = "validate best.pt on cpu or cuda before the numbers are trusted"
+        yield Finding("mps-metrics", Severity.WARNING, message, evidence, remedy, MPS_METRICS)
+
+
 def alone(run: RunView) -> list[Finding]:
     """What the configuration of one run says by itself."""
-    told = []
+    told: list[Finding] = []
     phase, config = mosaic_epochs(run.config), run.config
     epochs, close, box = config.number("epochs"), config.number("close_mosaic"), config.number("box")
     if phase == (0, 0) and epochs and close and close >= epochs and config.number("mosaic"):
         message = f"mosaic was off in all {epochs:g} epochs: close_mosaic covers the last {close:g}"
-        told.append(
-            Finding("mosaic-never", Severity.INFO, message, f"mosaic {show(config.get('mosaic'))}", "", PULL_26226)
-        )
+        sure = close == epochs or run.versions.get("ultralytics") == "8.4.190"
+        older = "" if sure else "; this is what 8.4.190 does, versions before 18 September 2026 left mosaic on here"
+        evidence = f"mosaic {show(config.get('mosaic'))}{older}"
+        told.append(Finding("mosaic-never", Severity.INFO, message, evidence, "", PULL_26226))
     elif phase and phase[1] and close and epochs:
         message = f"mosaic was on in epochs {phase[0]} to {phase[1]} of {epochs:g}"
         told.append(Finding("mosaic-part", Severity.INFO, message, f"close_mosaic {close:g}"))
     if box is not None and 0 <= box < BOX_LOWEST:
-        message = f"box {box:g} is on YOLOv5's scale: the box loss had almost no weight (the default here is 7.5)"
+        less = f"{7.5 / box:.0f} times less weight than by default" if box else "no weight"
+        message = f"box {box:g} looks like YOLOv5's scale (0.05 there, 7.5 here): the box loss had {less}"
         told.append(Finding("box-gain-yolov5-scale", Severity.WARNING, message, "", "set train.box=7.5"))
+    if config.get("resume") and not run.model and run.train is not None:
+        message = "args.yaml is that of a resumed process: its model is last.pt, and what it began from is not in it"
+        told.append(Finding("resumed-arguments", Severity.INFO, message, f"resume {show(config.get('resume'))}"))
     asked, had = config.values, config.effective
     names = ("batch", "workers", "optimizer", "amp", "lr0", "momentum")
     pairs = [(name, asked[name], had[name]) for name in names if name in asked and name in had]
@@ -141,7 +215,7 @@ def alone(run: RunView) -> list[Finding]:
 def metrics(run: RunView, reference: RunView, seeds: Sequence[RunView], rows: Sequence[MetricRow]) -> list[Finding]:
     """Changes, and how far they can be trusted. `seeds`: runs of the reference's configuration, itself among them."""
     told = [_changed(row, reference) for row in rows if row.final_change is not None]
-    told += _beyond_seeds(run, seeds)
+    told += beyond(run, seeds)
     told += _best_against_final(run, reference, rows)
     both = [row for row in rows if row.name in (PRECISION, RECALL) and row.final_change is not None]
     if both:
@@ -159,78 +233,12 @@ def _changed(row: MetricRow, reference: RunView) -> Finding:
     of_best = f"; best epochs: {_values(best)}, {best.percent}" if best is not None else ""
     share = row.final_change.percent or signed(row.final_change.absolute)
     message = f"{row.label} {share}: {_values(row.final_change)}"
-    evidence = f"{signed(row.final_change.absolute)}, last epochs, against {reference.name}{of_best}"
+    evidence = f"{signed(row.final_change.absolute)}, last epochs, against {reference.id}{of_best}"
     return Finding(f"change.{row.label}", Severity.INFO, message, evidence)
 
 
 def _values(change: Change) -> str:
     return f"{figure(change.before)} → {figure(change.after)}"
-
-
-def _beyond_seeds(run: RunView, seeds: Sequence[RunView]) -> Iterable[Finding]:
-    """Whether the difference in mAP50 is more than another seed could make."""
-    values = [value for one in seeds if (value := one.results.last(MAP50)) is not None]
-    mine = run.results.last(MAP50)
-    if mine is None or not values:
-        return
-    if len(values) == 1:
-        difference = mine - values[0]
-        message = "one run against one run is an anecdote: how far seeds alone move the metrics was not measured"
-        evidence = (
-            f"mAP50 differs by {signed(difference)}: an effect only if the seed-to-seed standard deviation is below "
-            f"{largest_noise(difference):.3f} (95 %)"
-        )
-        yield Finding("one-seed", Severity.WARNING, message, evidence, "repeat both with two or more other seeds")
-        return
-    mean, deviation = statistics.fmean(values), statistics.stdev(values)
-    reach = t975(len(values) - 1) * deviation * math.sqrt(1 + 1 / len(values))
-    outside = abs(mine - mean) > reach
-    message = (
-        f"mAP50 {figure(mine)} is {'outside' if outside else 'inside'} what another seed of the reference would give: "
-        f"{figure(mean)} ± {figure(reach)}"
-    )
-    evidence = f"95 % prediction interval of {len(values)} runs, standard deviation {figure(deviation, 4)}"
-    code, severity = ("beyond-seeds", Severity.INFO) if outside else ("within-seeds", Severity.WARNING)
-    yield Finding(code, severity, message, evidence)
-
-
-def between(first: Spread, other: Spread) -> Finding:
-    """Whether the mAP50 of two configurations (best epochs) differs by more than seeds do.
-
-    Both with several seeds: Welch's interval of the difference of means. One of them with a single run: the prediction
-    interval of the other. Two single runs: an anecdote, with what would have to be known.
-    """
-    difference = other.mean - first.mean
-    pair = f"{first.runs[0]} {figure(first.mean)}, {other.runs[0]} {figure(other.mean)}"
-    if first.deviation is None and other.deviation is None:
-        message = f"{first.runs[0]} against {other.runs[0]} is one run against one: an anecdote, not an effect"
-        evidence = (
-            f"mAP50 differs by {signed(difference)} ({pair}): an effect only if the seed-to-seed standard deviation "
-            f"is below {figure(largest_noise(difference))} (95 %)"
-        )
-        return Finding("one-seed", Severity.WARNING, message, evidence, "repeat both with two or more other seeds")
-    if first.deviation is None or other.deviation is None:
-        reach, how = first.needed or other.needed or 0.0, "95 % prediction interval of one more run"
-    else:
-        reach, how = _welch(first, other), "95 %, Welch"
-    more = abs(difference) > reach
-    message = (
-        f"mAP50 of {other.runs[0]} differs from {first.runs[0]} by {signed(difference)}, "
-        f"{'more' if more else 'no more'} than seeds do (± {figure(reach)})"
-    )
-    evidence = f"{pair}; {len(first.runs)} and {len(other.runs)} runs, best epochs; {how}"
-    code, severity = ("beyond-seeds", Severity.INFO) if more else ("within-seeds", Severity.WARNING)
-    return Finding(code, severity, message, evidence)
-
-
-def _welch(first: Spread, other: Spread) -> float:
-    """Half the width of the 95 % interval of a difference of means (Welch 1947); degrees of freedom rounded down."""
-    parts = [((one.deviation or 0.0) ** 2 / len(one.runs), len(one.runs) - 1) for one in (first, other)]
-    whole = math.fsum(part for part, _ in parts)
-    if not whole:
-        return 0.0
-    freedom = whole**2 / math.fsum(part**2 / count for part, count in parts)
-    return t975(max(1, math.floor(freedom))) * math.sqrt(whole)
 
 
 def _best_against_final(run: RunView, reference: RunView, rows: Sequence[MetricRow]) -> Iterable[Finding]:
@@ -258,7 +266,8 @@ def _few(run: RunView, reference: RunView) -> Iterable[Finding]:
             message = f"{LABELS[name]} differs by no more than counting on so few boxes does"
             evidence = (
                 f"{figure(one)} [{figure(ours.low)}, {figure(ours.high)}] of {ours.count}, {figure(other)} "
-                f"[{figure(theirs.low)}, {figure(theirs.high)}] of {theirs.count}; 95 %, Wilson and Newcombe"
+                f"[{figure(theirs.low)}, {figure(theirs.high)}] of {theirs.count}; Wilson and Newcombe (unpaired), "
+                f"{INDEPENDENT}"
             )
             yield Finding(f"few-positives.{LABELS[name]}", Severity.WARNING, message, evidence)
 
@@ -269,15 +278,32 @@ def coarse(run: RunView, name: str) -> Interval | None:
     return interval(name, results.last(PRECISION), results.last(RECALL), run.positives)
 
 
-def losses(rows: Sequence[LossRow], found: Sequence[Difference]) -> list[Finding]:
-    """Changes of losses, per unit of gain where the gains differ."""
+def losses(run: RunView, reference: RunView, rows: Sequence[LossRow], found: Sequence[Difference]) -> list[Finding]:
+    """Changes of losses, per unit of gain where the gains differ, and what they do not show."""
     told = [_loss(row) for row in rows if row.raw_change is not None]
-    harder = [one for one in found if one.name in AUGMENTATIONS]
+    if not told:
+        return []
+    other = [one for one in found if one.group in ("model", "data") or one.name in OTHER_LOSS]
+    if other:
+        message = (
+            "losses are, or may be, of another scale: another model, other pictures, other sizes or another version"
+        )
+        evidence = "; ".join(phrase(one) for one in other)
+        told.append(Finding("loss-other-scale", Severity.WARNING, message, evidence, "compare metrics"))
+    without = CLOSED if all(map(_is_closed, (run, reference))) else frozenset()
+    harder = [one for one in found if one.name in AUGMENTATIONS - without]
     if harder and any(row.split == "train" and row.raw_change is not None for row in rows):
-        message = "training losses are of differently augmented pictures: their fall is no progress by itself"
+        message = "training losses are of differently augmented pictures: their change is no progress by itself"
         evidence = "; ".join(phrase(one) for one in harder)
-        told.append(Finding("loss-augmentation", Severity.WARNING, message, evidence, "compare validation losses"))
+        remedy = "" if other else "compare validation losses"
+        told.append(Finding("loss-augmentation", Severity.WARNING, message, evidence, remedy))
     return told
+
+
+def _is_closed(run: RunView) -> bool:
+    """Whether mosaic and what goes with it was off in the last epoch."""
+    phase, epochs = mosaic_epochs(run.config), run.results.epochs
+    return phase is not None and bool(epochs) and epochs[-1] > phase[1]
 
 
 def _loss(row: LossRow) -> Finding:

@@ -1,7 +1,8 @@
 """Path, size and sha256 of every output: what makes a file that comes back a result.
 
 `path` is the file's name in the run folder, `at` where it lies in the outbox now: while Ultralytics still rewrites
-train/weights/last.pt, the entry points at the copy set aside in checkpoint/, which does not change any more.
+train/weights/last.pt, the entry points at the copy set aside in checkpoint/, which does not change any more. `written`
+is when the file was written there, in Unix seconds: what comes back has the time of its arrival.
 """
 
 from __future__ import annotations
@@ -32,6 +33,10 @@ def entry(out: str, path: str, at: str | None = None) -> Json:
     return {"path": path, "at": at, "size": size, "sha256": digest.hexdigest()}
 
 
+def _written(out: str, path: str) -> float:
+    return round(os.stat(os.path.join(out, path)).st_mtime, 3)
+
+
 def train_files(out: str) -> list[str]:
     """Every regular file below train/, as sorted paths relative to the outbox; no links, no half-written files."""
     found = []
@@ -58,7 +63,7 @@ def write_final(box: Box, complete: bool) -> str:
     An ended training that is not complete keeps the copies set aside as its checkpoint: those in train/weights may be
     torn, because Ultralytics writes them in place.
     """
-    files = {path: entry(box.out, path) for path in train_files(box.out)}
+    files = {path: {**entry(box.out, path), "written": _written(box.out, path)} for path in train_files(box.out)}
     checkpoint = None
     if not complete:
         from .checkpoint import newest

@@ -25,12 +25,17 @@ NAMES = (
     *("epochs", "close_mosaic", "mosaic", "box", "cls", "dfl", "optimizer", "lr0", "seed", "imgsz", "patience"),
     *("batch", "model", "data", "device", "plots", "rect", "hsv_s", "no_such"),
 )
+OTHERS = (
+    *("train/giou_loss", "val/l1_loss", "val/seg_loss", "metrics/mAP50-95(M)", "metrics/mAP_0.5"),
+    *("metrics/accuracy_top1", "metrics/accuracy_top5"),
+)
+"""Columns of other tasks and of YOLOv5."""
 
 
 @st.composite
 def runs(draw: st.DrawFn) -> RunView:
     """A run with a table of any numbers, any arguments, any events."""
-    columns = draw(st.lists(st.sampled_from(HEADER[2:]), unique=True, max_size=13))
+    columns = draw(st.lists(st.sampled_from((*HEADER[2:], *OTHERS)), unique=True, max_size=13))
     rows = draw(st.lists(st.tuples(NUMBERS, *[NUMBERS for _ in columns]), max_size=12))
     lines = [",".join(("epoch", "time", *columns))]
     lines += [",".join(map(str, (number, *row))) for number, row in enumerate(rows, draw(st.integers(0, 3)))]

@@ -10,6 +10,8 @@ import pytest
 from launcher.analysis import analyse
 from launcher.analysis.course import timing
 from launcher.analysis.model import MAP50, MAP5095, Moment, Repair, RunView
+from launcher.analysis.numbers import best_epoch
+from launcher.analysis.reading.results import read_results
 from launcher.finding import Finding, Severity
 from tests.analysis.views import view
 
@@ -65,6 +67,18 @@ def test_times_that_are_not_known_give_no_sum() -> None:
     assert (times.total, times.usual, times.gaps) == (None, None, {})
 
 
+def test_epochs_without_a_row_are_in_the_sum_and_each_process_counts_from_its_own_start() -> None:
+    results = read_results(b"epoch,time\n1,10\n4,40\n5,50\n6,8\n7,16\n")
+    assert timing(results).total == 66.0
+
+
+def test_a_gap_is_not_explained_by_what_was_not_measured() -> None:
+    told = said(view("run", CALM, seconds=[30, 30, 30, 4000, 30, 30, 30, 30]))["time-gap"]
+    assert "all others together took 3.5 min" in told.message
+    assert "slept, swapped or was shared" in told.remedy
+    assert "by assumption" in told.evidence
+
+
 # Stability
 
 
@@ -92,6 +106,19 @@ def test_a_metric_that_collapses_is_told_and_one_that_starts_low_is_not() -> Non
     told = said(view("run", {**CALM, MAP5095: [0.05, 0.15, 0.2, 0.22, 0.09, 0.2, 0.24, 0.24]}))
     assert "epoch 5" in told["metric-collapse"].message
     assert "metric-collapse" not in said(view("run", {**CALM, MAP5095: [0.1, 0.01, 0.2, 0.22, 0.2, 0.2, 0.24, 0.24]}))
+
+
+def test_a_loss_whose_gain_is_0_is_switched_off_and_not_broken() -> None:
+    told = said(view("run", {**CALM, "train/dfl_loss": [0.0] * 8}, dfl=0.0))
+    assert told["loss-off"].severity is Severity.INFO
+    assert "loss-zero" not in told
+
+
+def test_apples_gpu_is_only_named_where_it_was_used() -> None:
+    zero = {**CALM, "train/box_loss": [0.0] * 8}
+    elsewhere, there = (said(view("run", zero, device=device))["loss-zero"] for device in ("0", "mps"))
+    assert "Apple" not in elsewhere.evidence + elsewhere.remedy + elsewhere.source
+    assert "Apple" in there.evidence
 
 
 # Overfitting
@@ -124,6 +151,57 @@ def test_a_best_epoch_long_before_the_end_is_told_with_what_was_lost() -> None:
     assert "the training losses still fell" in told.evidence
 
 
+def test_a_metric_below_0_that_no_training_writes_breaks_nothing() -> None:
+    assert "fell-after-best" not in said(view("run", {MAP5095: [0.0, -1.0]}))
+
+
+def test_without_training_losses_none_is_said_to_fall() -> None:
+    told = said(view("run", {MAP5095: [0.05, 0.15, 0.2, 0.25, 0.24, 0.23, 0.22, 0.2]}))["fell-after-best"]
+    assert "training losses" not in told.evidence
+
+
+def test_one_last_epoch_that_sticks_out_is_no_rise() -> None:
+    assert "overfit-cls" not in said(view("run", {**CALM, "val/cls_loss": [3.2, 2.2, 1.8, 1.6, 1.6, 1.6, 1.6, 1.9]}))
+
+
+def test_a_last_epoch_that_is_best_by_chance_shows_no_rise() -> None:
+    flat = [0.1, 0.3, 0.5, 0.49, 0.51, 0.5, 0.49, 0.51, 0.5, 0.505, 0.49, 0.52]
+    told = analyse(view("run", {MAP5095: flat}, optimizer="SGD"))
+    codes = {one.code for one in told.findings}
+    assert "best-is-last" in codes
+    assert "still-rising" not in codes
+    assert not [one for one in told.next_runs if "epochs" in one.change]
+    assert "too few to tell" in said(view("run", {MAP5095: [0.1, 0.2, 0.3]}))["still-rising"].message
+
+
+def test_of_equal_epochs_the_last_is_the_best_as_best_pt_is_written_again() -> None:
+    assert best_epoch(view("run", {MAP5095: [0.1, 0.3, 0.2, 0.3, 0.1]}).results) == 4
+
+
+def test_masks_count_for_the_best_epoch_as_boxes_do() -> None:
+    columns = {MAP5095: [0.30, 0.29], "metrics/mAP50-95(M)": [0.20, 0.25]}
+    told = analyse(view("run", columns))
+    assert told.summary.best_epoch == 2
+    assert "sum" in told.summary.best_by
+    assert "mAP50-95(M)" in {row.label for row in told.metrics}
+
+
+def test_a_classifier_is_told_by_its_accuracies() -> None:
+    columns = {"metrics/accuracy_top1": [0.4, 0.6, 0.5], "metrics/accuracy_top5": [0.9, 0.9, 0.95]}
+    told = analyse(view("run", columns))
+    assert told.summary.best_epoch == 2
+    assert "no-metrics" not in {one.code for one in told.findings}
+    assert told.summary.best["metrics/accuracy_top1"] == 0.6
+
+
+def test_yolov5s_best_epoch_is_by_its_own_fitness() -> None:
+    run = replace(
+        view("run"), results=read_results(b"epoch,metrics/mAP_0.5,metrics/mAP_0.5:0.95\n0,0.9,0.3\n1,0.5,0.31\n")
+    )
+    assert analyse(run).summary.best_epoch == 1
+    assert "YOLOv5" in analyse(run).summary.best_by
+
+
 def test_a_run_that_was_best_at_its_end_had_not_levelled_off() -> None:
     assert "still-rising" in said(view("run", {**CALM, MAP5095: [0.1 * step for step in range(1, 9)]}))
     assert "still-rising" not in said(view("run", CALM))
@@ -136,9 +214,16 @@ def test_a_run_without_validation_says_that_there_is_no_metric() -> None:
 def test_where_older_versions_would_choose_another_best_epoch_both_are_named() -> None:
     columns = {MAP50: [0.60, 0.40], MAP5095: [0.200, 0.201]}
     assert "epoch 1" in said(view("run", columns))["best-by-version"].message
-    known = replace(view("run", columns), versions={"ultralytics": "8.4.190"})
+    known, older = (replace(view("run", columns), versions={"ultralytics": one}) for one in ("8.4.190", "8.2.0"))
     assert "best-by-version" not in said(known)
+    assert "best-by-version" in said(older)
     assert "best-by-version" not in said(view("run", CALM))
+
+
+@pytest.mark.parametrize(("final", "severity"), [(0.246, Severity.INFO), (0.1, Severity.WARNING)])
+def test_a_final_evaluation_far_off_is_not_laid_to_half_precision(final: float, severity: Severity) -> None:
+    run = replace(view("run", CALM), final_eval={MAP5095: final})
+    assert said(run)["final-eval-differs"].severity is severity
 
 
 def test_memory_that_grows_is_told() -> None:

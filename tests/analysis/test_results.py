@@ -181,6 +181,19 @@ def test_semicolons_tabs_and_decimal_commas_of_a_spreadsheet_are_read() -> None:
     assert small('"epoch","time"', '"1","10.5"').columns == {"time": (10.5,)}
 
 
+def test_the_headers_separator_is_that_of_the_rows_whose_numbers_have_commas() -> None:
+    assert small("epoch\ttime", "1\t10,5").columns == {"time": (10.5,)}
+
+
+def test_zeros_of_a_validation_that_was_off_are_missing_and_a_measured_zero_is_not() -> None:
+    header = "epoch,train/box_loss,metrics/mAP50-95(B),val/box_loss,val/cls_loss"
+    results = small(header, "1,2,0,0,0", "2,2,0,0,1.5", "3,2,0.25,1.5,1.5")
+    assert math.isnan(results.column("metrics/mAP50-95(B)")[0])
+    assert results.column("metrics/mAP50-95(B)")[1:] == (0.0, 0.25)
+    assert results.column("train/box_loss") == (2.0, 2.0, 2.0)
+    assert [(repair.code, repair.count) for repair in results.repairs] == [("not-validated", 1)]
+
+
 def test_a_header_that_stands_there_again_begins_another_order() -> None:
     results = small("epoch,time,train/box_loss", "1,10,3", "epoch,train/box_loss,time", "2,2,20")
     assert results.columns == {"time": (10.0, 20.0), "train/box_loss": (3.0, 2.0)}

@@ -101,6 +101,38 @@ def test_without_plots_only_four_files_are_expected(tmp_path: Path) -> None:
     assert load_run(folder).status is Status.NO_FINAL
 
 
+def test_a_table_beside_its_arguments_alone_shows_no_end(tmp_path: Path) -> None:
+    """What many keep of a run: it may have finished, or not."""
+    for count in (6, 10):
+        folder = write_run(tmp_path / f"run{count}", ROWS[:count], ARGUMENTS, finished=False)
+        for file in [*folder.rglob("*.pt"), *folder.rglob("*.jpg")]:
+            file.unlink()
+        assert load_run(folder).status is Status.UNKNOWN
+
+
+def test_a_copy_of_a_run_may_be_of_one_that_went_on(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", ROWS[:6], ARGUMENTS, finished=False)
+    shutil.copytree(folder, tmp_path / "copy", copy_function=shutil.copyfile)
+    assert "a copy that was made while it trained" in load_run(tmp_path / "copy").status_text
+
+
+def test_last_pt_is_not_the_model_that_a_resumed_run_began_from(tmp_path: Path) -> None:
+    last = str(tmp_path / "run" / "weights" / "last.pt")
+    run = load_run(write_run(tmp_path / "run", ROWS, {**ARGUMENTS, "model": last, "resume": last}))
+    told = analyse(run, load_run(write_run(tmp_path / "base", ROWS, ARGUMENTS)))
+    assert run.model == ""
+    assert "resumed-arguments" in {one.code for one in told.findings}
+    assert "model" not in {one.name for one in told.differences}
+    assert not [one for one in told.next_runs if "last.pt" in one.spec]
+
+
+def test_a_classifier_has_no_curves_of_boxes(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", ROWS, {**ARGUMENTS, "task": "classify"})
+    for file in (*folder.glob("Box*"), folder / "labels.jpg"):
+        file.unlink()
+    assert missing(load_run(folder)) == []
+
+
 def test_a_folder_without_a_table_died_in_set_up(tmp_path: Path) -> None:
     run = load_run(write_run(tmp_path / "run", [], ARGUMENTS))
     assert run.status is Status.NOT_STARTED
@@ -287,6 +319,13 @@ def test_what_the_guard_said_is_told_with_its_epoch(store: Store) -> None:
     assert run.memory_gb[3] == 2.0
 
 
+def test_a_restart_that_only_the_worker_saw_begins_its_time_again(store: Store) -> None:
+    folder = ours(store, event(1, "epoch", epoch=1, epochs=10), event(2, "resumed", epoch=1))
+    lines = ["epoch,time", "1,20", "2,30", "3,60", ""]
+    (folder / "train" / "results.csv").write_text("\n".join(lines))
+    assert load_run(folder).results.seconds == (20.0, 30.0, 30.0)
+
+
 def test_a_run_without_a_table_is_told_by_its_events(store: Store) -> None:
     folder = ours(
         store,
@@ -299,6 +338,17 @@ def test_a_run_without_a_table_is_told_by_its_events(store: Store) -> None:
     assert run.results.seconds == (7.0,)
     assert run.status is Status.RUNNING
     assert run.results.repairs[0].code == "from-events"
+
+
+def test_files_have_the_time_of_their_writing_there_and_not_of_their_arrival(store: Store) -> None:
+    folder = ours(store, event(1, "checkpoint", epoch=1, files=[{"path": "train/weights/last.pt"}]))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"] += [{"path": "train/results.png", "size": 3, "written": 1234.5}]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    when = {row.path: row.written for row in load_run(folder).files}
+    assert when["train/results.png"] == 1234.5
+    assert when["train/weights/last.pt"] == 1001.0
+    assert when["train/confusion_matrix.png"] is None
 
 
 def test_a_failed_run_says_why(store: Store) -> None:

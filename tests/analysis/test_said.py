@@ -13,12 +13,13 @@ import yaml
 
 from launcher.analysis import analyse, compare, load_run, markdown
 from launcher.analysis.markdown import comparison_markdown, escape
-from launcher.analysis.model import MAP5095, RECALL, Kind, NextRun, RunView, plain
+from launcher.analysis.model import MAP50, MAP5095, RECALL, Kind, NextRun, RunView, plain
 from launcher.analysis.proposals import NAME_LENGTH
+from launcher.finding import Finding
 from launcher.spec import model as spec_model
 from launcher.spec.load import load_spec
 from tests.analysis.published import PHASE2, baseline_rows, phase2_rows, write_run
-from tests.analysis.views import view
+from tests.analysis.views import scored, view
 
 
 @pytest.fixture
@@ -81,6 +82,12 @@ def test_other_epochs_are_one_thing_only_where_mosaic_stays_as_it_is() -> None:
     assert proposed(close_mosaic=0, mosaic=0.0) == {"base-box-5", "base-epochs-30"}
 
 
+def test_paths_that_start_elsewhere_are_said_in_the_spec(data: str) -> None:
+    relative, absolute = (analyse(view("run", {MAP5095: [0.1]}, data=file)).next_runs[0] for file in ("d/a.yaml", data))
+    assert relative.spec.startswith("# paths are those of args.yaml")
+    assert absolute.spec.startswith("name:")
+
+
 def test_what_launch_would_refuse_is_left_out_of_a_next_run() -> None:
     run = view("run", {MAP5095: [0.1]}, patience="soon", no_such_argument=3, degrees=5.0)
     (one,) = [one for one in analyse(run).next_runs if one.name == "run-seed-1"]
@@ -102,12 +109,57 @@ def test_without_a_whole_spec_nothing_is_proposed(text: str) -> None:
     assert analyse(replace(view("run", {MAP5095: [0.1]}), kind=Kind.RUN, spec_text=text)).next_runs == ()
 
 
+def test_pictures_are_not_proposed_larger_than_a_gpu_is_likely_to_take() -> None:
+    def sizes(imgsz: int) -> list[str]:
+        run = view("run", {MAP5095: [0.1], RECALL: [0.1]}, imgsz=imgsz)
+        return [one.name for one in analyse(run).next_runs if "imgsz" in one.change]
+
+    assert (sizes(640), sizes(1280)) == (["run-imgsz-1280"], [])
+
+
 def test_names_of_next_runs_are_names_of_specs() -> None:
     run = view("Weird näme/../ with a very long text in it, more than a host allows", {MAP5095: [0.1], RECALL: [0.1]})
     names = [one.name for one in analyse(run).next_runs]
     assert names
     assert all(re.fullmatch(spec_model.NAME_PATTERN, name) and len(name) <= NAME_LENGTH for name in names)
     assert spec_model.NAME_LENGTH == NAME_LENGTH
+
+
+# Words
+
+
+def finding(run: RunView, reference: RunView) -> Finding:
+    """What is said of the change of mAP50."""
+    return next(one for one in analyse(run, reference).findings if one.code == "change.mAP50")
+
+
+def test_a_change_from_next_to_nothing_is_a_factor_and_from_nothing_a_difference() -> None:
+    def words(before: float, after: float) -> str:
+        return finding(view("b", {MAP50: [after]}), view("a", {MAP50: [before]})).message
+
+    assert words(0.00081, 0.3) == "mAP50 × 370: 0.00081 → 0.300"
+    assert words(0.00001, 0.9) == "mAP50 × 10,000 and more: 0.000010 → 0.900"
+    assert words(0.0, 0.3) == "mAP50 +0.300: 0.000 → 0.300"
+    assert words(0.2, 0.2) == "mAP50 ±0 %: 0.200 → 0.200"
+    assert words(0.2, 0.0) == "mAP50 −100 %: 0.200 → 0.000"
+
+
+def test_nothing_is_compared_of_no_run_and_little_of_one() -> None:
+    with pytest.raises(ValueError, match="no run"):
+        compare([])
+    assert [one.code for one in compare([scored("a", 0.3)]).findings] == []
+
+
+def test_two_equal_single_runs_need_no_spread() -> None:
+    told = analyse(scored("b", 0.7, box=5.0), scored("a", 0.7)).findings
+    assert "shows no effect" in next(one for one in told if one.code == "one-seed").evidence
+
+
+def test_folders_of_one_name_are_told_apart() -> None:
+    places = [Path("/runs", parent, "train") for parent in ("x", "y")]
+    ones = [replace(scored("train", 0.3 + index / 10), where=place) for index, place in enumerate(places)]
+    assert [row.id for row in compare(ones).rows] == ["x/train", "y/train"]
+    assert "against x/train" in finding(ones[1], ones[0]).evidence
 
 
 # Markdown and JSON

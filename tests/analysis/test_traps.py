@@ -12,8 +12,9 @@ import pytest
 from launcher.analysis import analyse, compare
 from launcher.analysis.changes import causes, differences, mosaic_epochs
 from launcher.analysis.model import MAP50, MAP5095, PRECISION, RECALL, Config, RunView, Status
-from launcher.analysis.numbers import interval, largest_noise, t975, wilson
-from launcher.finding import Finding
+from launcher.analysis.numbers import apart, interval, wilson
+from launcher.analysis.seeds import largest_noise, t975
+from launcher.finding import Finding, Severity
 from tests.analysis.views import scored, view
 
 
@@ -51,6 +52,31 @@ def test_training_losses_of_other_augmentations_are_no_progress() -> None:
     assert "loss-augmentation" not in said(one, one)
 
 
+def test_rtdetrs_losses_are_not_divided_by_gains_that_it_does_not_have() -> None:
+    run = view("a", {"train/giou_loss": [1.0], "train/cls_loss": [0.5], "train/l1_loss": [2.5]}, cls=0.25)
+    rows = {row.name: (row.gain, row.per_gain) for row in analyse(run).losses}
+    assert rows == {"train/giou_loss": (2.0, 0.5), "train/cls_loss": (1.0, 0.5), "train/l1_loss": (5.0, 0.5)}
+
+
+def test_the_loss_of_masks_has_the_gain_of_boxes() -> None:
+    (row,) = analyse(view("a", {"val/seg_loss": [3.0]}, box=7.5)).losses
+    assert (row.gain, row.per_gain) == (7.5, 0.4)
+
+
+@pytest.mark.parametrize("change", [{"model": "yolo11s.pt"}, {"imgsz": 1280}, {"data": "/other/b.yaml"}])
+def test_losses_of_another_scale_are_named_even_under_one_gain(change: dict[str, Any]) -> None:
+    one, other = view("a", {"val/cls_loss": [2.0]}), view("b", {"val/cls_loss": [1.0]}, **change)
+    assert "loss-other-scale" in said(other, one)
+    assert "loss-other-scale" not in said(view("b", {"val/cls_loss": [1.0]}, lr0=0.1), one)
+
+
+def test_mosaic_that_was_closed_in_both_does_not_excuse_the_last_losses() -> None:
+    losses = {"train/box_loss": [2.0] * 20}
+    one, other = view("a", losses, close_mosaic=5), view("b", losses, close_mosaic=10)
+    assert "loss-augmentation" not in said(other, one)
+    assert "loss-augmentation" in said(view("b", losses, close_mosaic=0), one)
+
+
 def test_a_gain_on_yolov5s_scale_is_named_and_its_default_proposed() -> None:
     told = analyse(scored("a", 0.3, box=0.2))
     assert "box-gain-yolov5-scale" in {one.code for one in told.key}
@@ -68,6 +94,49 @@ def test_several_changes_are_confounded_one_is_not_and_none_is_said() -> None:
     assert told["one-change"].message == "one thing changed: box 7.5 → 5"
     assert "confounded" not in told
     assert "same-configuration" in said(scored("b", 0.3, seed=5, workers=2), base)
+
+
+def test_a_series_of_single_changes_is_not_confounded() -> None:
+    base = scored("base", 0.3)
+    told = compared(base, scored("box", 0.31, box=5.0), scored("degrees", 0.32, degrees=5.0))
+    assert "confounded" not in told
+    assert told["one-change"].evidence == "box: box 7.5 → 5; degrees: degrees 0 → 5"
+    told = compared(base, scored("both", 0.31, box=5.0, degrees=5.0), scored("degrees", 0.32, degrees=5.0))
+    assert told["confounded"].message.startswith("1 of 2 runs differ from base in several things")
+    assert told["confounded"].evidence == "both: box 7.5 → 5, degrees 0 → 5"
+
+
+def test_a_path_that_differs_may_be_no_change_and_another_ultralytics_is_one() -> None:
+    base = scored("a", 0.3)
+    told = said(scored("b", 0.3, box=5.0, data="/kaggle/data.yaml", model="/kaggle/yolo11n.pt"), base)
+    assert told["one-change"].message == "one thing changed, and perhaps the model and the data: box 7.5 → 5"
+    assert "model yolo11n.pt → yolo11s.pt" in said(scored("b", 0.3, model="yolo11s.pt"), base)["one-change"].message
+    versions = [replace(scored(v, 0.3), versions={"ultralytics": v}) for v in ("8.3.0", "8.4.190")]
+    assert told["one-change"].severity is Severity.WARNING
+    assert "ultralytics version 8.3.0 → 8.4.190" in said(versions[1], versions[0])["one-change"].message
+
+
+def test_one_change_with_another_seed_is_said_with_it() -> None:
+    assert said(scored("b", 0.3, box=5.0, seed=3), scored("a", 0.3))["one-change"].evidence == "besides: seed 0 → 3"
+
+
+def test_optimizer_auto_chooses_by_the_number_of_steps() -> None:
+    def auto(name: str, rates: int, epochs: int) -> RunView:
+        columns = {MAP50: [0.3], **{f"lr/pg{index}": [0.1] for index in range(rates)}}
+        return view(name, columns, optimizer="auto", epochs=epochs)
+
+    few, same, many = auto("few", 3, 10), auto("same", 3, 20), auto("many", 8, 100)
+    assert "and chose another" in said(many, few)["optimizer-auto"].message
+    assert "may have chosen" in said(same, few)["optimizer-auto"].message
+    assert "optimizer-auto" not in said(few, few)
+
+
+def test_metrics_of_apples_gpu_are_not_trusted() -> None:
+    told = analyse(scored("b", 0.3, device="mps"), scored("a", 0.3))
+    (one,) = [one for one in told.key if one.code == "mps-metrics"]
+    assert "cpu or cuda" in one.remedy
+    assert "mps-metrics" in said(scored("b", 0.3), scored("a", 0.3, device="mps"))
+    assert "mps-metrics" not in said(scored("b", 0.3), scored("a", 0.3))
 
 
 def test_a_learning_rate_that_optimizer_auto_ignores_is_no_cause() -> None:
@@ -142,6 +211,24 @@ def test_more_seeds_of_the_reference_give_an_interval_that_a_run_is_inside_or_ou
     assert "one-seed" not in outside
 
 
+def test_a_run_again_number_for_number_is_no_other_seed_nor_is_one_that_was_cut_short() -> None:
+    one, again = scored("a", 0.7), scored("again", 0.7)
+    assert "one-seed" in said(scored("b", 0.71, box=5.0), one, again)
+    crashed = replace(scored("crashed", 0.2, seed=1), status=Status.CRASHED)
+    assert "one-seed" in said(scored("b", 0.71, box=5.0), one, crashed)
+    told = compare([one, again, crashed, scored("b", 0.71, box=5.0)])
+    assert [s.runs for s in told.spreads if s.metric == MAP50] == [("a",), ("b",)]
+    assert "beyond-seeds" not in {finding.code for finding in told.findings}
+
+
+def test_many_runs_against_one_are_one_statement_and_the_luck_of_many_is_said() -> None:
+    runs = [scored(f"r{index}", 0.3 + index / 100, box=5.0 + index) for index in range(8)]
+    told = [one for one in compare(runs).findings if one.code == "one-seed"]
+    assert len(told) == 1
+    assert told[0].message.startswith("7 of these runs")
+    assert "about 0.4" in compared(*runs)["many-comparisons"].evidence
+
+
 def test_references_of_another_configuration_are_no_seeds() -> None:
     assert "one-seed" in said(scored("c", 0.6), scored("a", 0.7), scored("b", 0.72, box=5.0))
 
@@ -180,7 +267,8 @@ def test_two_groups_of_seeds_are_compared_by_welch() -> None:
 
 def test_students_t_is_that_of_the_table() -> None:
     assert [t975(freedom) for freedom in (1, 2, 4, 7, 30)] == [12.706, 4.303, 2.776, 2.365, 2.042]
-    assert t975(31) == pytest.approx(1.96, abs=0.001)
+    # R: qt(0.975, c(31, 60, 1000))
+    assert [t975(freedom) for freedom in (31, 60, 1000)] == pytest.approx([2.0395, 2.0003, 1.9623], abs=0.0002)
 
 
 # Epochs, schedules, mosaic, validation
@@ -200,6 +288,11 @@ def test_students_t_is_that_of_the_table() -> None:
 )
 def test_mosaic_is_on_in_the_epochs_before_it_is_closed(arguments: dict[str, Any], expected: tuple[int, int]) -> None:
     assert mosaic_epochs(view("run", **arguments).config) == expected
+
+
+def test_below_close_mosaic_epochs_older_versions_had_mosaic_and_that_is_said() -> None:
+    assert "versions before" in said(view("run", {MAP50: [0.1]}, epochs=8))["mosaic-never"].evidence
+    assert "versions before" not in said(view("run", {MAP50: [0.1]}, epochs=10))["mosaic-never"].evidence
 
 
 def test_other_numbers_of_epochs_are_another_schedule_and_another_phase_of_mosaic() -> None:
@@ -230,7 +323,7 @@ def test_final_is_compared_with_final_and_best_with_best() -> None:
     row = next(row for row in analyse(other, one).metrics if row.name == MAP5095)
     assert row.final_change is not None
     assert row.best_change is not None
-    assert (row.final_change.percent, row.best_change.percent) == ("+33 %", "+0 %")
+    assert (row.final_change.percent, row.best_change.percent) == ("+33 %", "±0 %")
 
 
 def test_the_run_that_ends_highest_need_not_be_the_one_with_the_highest_epoch() -> None:
@@ -238,6 +331,14 @@ def test_the_run_that_ends_highest_need_not_be_the_one_with_the_highest_epoch() 
     other = view("steady", {MAP5095: [0.1, 0.2, 0.2]})
     message = compared(one, other)["highest"].message
     assert message == "highest mAP50-95: lucky by best epoch (0.300), steady by last epoch (0.200)"
+
+
+def test_a_reference_that_was_cut_short_is_said_and_so_are_other_numbers_of_epochs_done() -> None:
+    cut = replace(view("a", {MAP50: [0.1, 0.2]}, epochs=10), status=Status.CRASHED)
+    told = analyse(view("b", {MAP50: [0.1] * 10}, epochs=10), cut)
+    assert {"unfinished", "epochs-done-differ"} <= {one.code for one in told.key}
+    stopped = replace(cut, status=Status.STOPPED)
+    assert "unfinished" not in said(view("b", {MAP50: [0.1] * 10}, epochs=10), stopped)
 
 
 # Few positives, and a threshold that moves
@@ -270,6 +371,18 @@ def test_a_recall_on_few_boxes_has_a_wide_interval_and_on_many_a_narrow_one() ->
     assert "positives-unknown" in said(view("run", columns))
 
 
+def test_newcombes_interval_leaves_0_out_or_not_as_his_method_10_does() -> None:
+    """9 of 10 against 3 of 10 is 0.1705 to 0.8090 in Newcombe 1998, table II; against 5 of 10 it reaches below 0."""
+    assert apart(wilson(0.9, 10), 0.9, wilson(0.3, 10), 0.3)
+    assert not apart(wilson(0.9, 10), 0.9, wilson(0.5, 10), 0.5)
+    assert not apart(wilson(0.5, 10), 0.5, wilson(0.9, 10), 0.9)
+
+
+def test_counts_are_said_to_be_taken_as_independent() -> None:
+    columns = {PRECISION: [0.5], RECALL: [0.25], MAP5095: [0.1]}
+    assert "one video" in said(view("run", columns, positives=20))["coarse.recall"].evidence
+
+
 def test_a_difference_within_counting_is_told_as_such() -> None:
     few = [
         view(name, {PRECISION: [0.5], RECALL: [recall]}, positives=40) for name, recall in (("a", 0.25), ("b", 0.35))
@@ -282,9 +395,3 @@ def test_a_difference_within_counting_is_told_as_such() -> None:
 def test_runs_that_did_not_end_are_named() -> None:
     crashed = replace(scored("b", 0.3), status=Status.CRASHED)
     assert "b: crashed during training" in compared(scored("a", 0.3), crashed)["unfinished"].evidence
-
-
-def test_nothing_is_compared_of_no_run_and_little_of_one() -> None:
-    with pytest.raises(ValueError, match="no run"):
-        compare([])
-    assert [one.code for one in compare([scored("a", 0.3)]).findings] == []

@@ -36,6 +36,8 @@ def test_a_training_from_its_first_line_to_its_last_word(tmp_path: Path) -> None
     assert box.exit["outcome"] == "done"
     assert box.exit["manifest"] == box.events[-1]["manifest"] == hashlib.sha256(manifest).hexdigest()
     assert json.loads(manifest)["complete"] is True
+    for file in json.loads(manifest)["files"]:
+        assert file["written"] == round((box.root / "out" / file["at"]).stat().st_mtime, 3)
     assert not box.held
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from launcher.analysis.numbers import best_epoch
+from launcher.analysis.numbers import fitness, highest
 from launcher.analysis.reading.view import Config, FileRow, Phase, Results, Status
 
 ALWAYS = (
@@ -45,6 +45,8 @@ _MORE = (
     (re.compile(r"val_batch\d+_(labels|pred)\.jpg"), Phase.FINAL, "a validation batch"),
     (re.compile(r"weights/epoch\d+\.pt"), Phase.EPOCH, "weights of one epoch (save_period)"),
 )
+NOT_OF = {"classify": re.compile(r"Box(F1|PR|P|R)_curve\.png|labels\.jpg")}
+"""Files that other tasks do not have: models/yolo/classify."""
 OPCODES = 64  # of a checkpoint's pickle, within which its first key comes
 COPIED_S = 5.0  # the shortest training takes longer from its first file to its last
 TICK_S = 2.0  # of the clock of a FAT file system
@@ -78,7 +80,10 @@ def look(
         return FileRow(path, phase, what, True, stat.st_size, written.get(path), expected, known)
 
     rows = []
+    never = NOT_OF.get(str(config.get("task")))
     for wanted, phase, what in (*ALWAYS, *(WITH_PLOTS if config.get("plots") is not False else ())):
+        if never is not None and never.fullmatch(wanted):
+            continue
         older = OLDER.sub(r"\1_curve.png", wanted)
         rows.append(row(older if older in stats and wanted not in stats else wanted, phase, what, expected=True))
     told = {one.path.removeprefix(prefix) for one in rows}
@@ -103,6 +108,8 @@ class Left:
     last: int | None
     """last.pt's epoch, from 0; -1 once it is stripped; None where it cannot be read."""
     has_last: bool
+    ours: bool = False
+    """A run of samerun, whose record tells how it ended, whatever came back of it."""
 
 
 def judge(left: Left) -> tuple[Status, str]:
@@ -116,6 +123,8 @@ def judge(left: Left) -> tuple[Status, str]:
     of = f"{done} of {left.asked} epochs" if left.asked else f"{done} epochs"
     if left.asked is None and not ended:
         return Status.UNKNOWN, f"{of} are in results.csv; how many were asked for is not known"
+    if not (ended or left.has_last or left.ours):
+        return Status.UNKNOWN, f"{of} are in results.csv; neither last.pt nor results.png is here to tell how it ended"
     if left.asked is not None and done < left.asked:
         if ended:
             return Status.STOPPED, f"{of}, and it ended by itself: {_why(left, done)} ({_proof(left)})"
@@ -196,7 +205,7 @@ def _proof(left: Left) -> str:
 
 def _why(left: Left, done: int) -> str:
     """Why it may have stopped before its last epoch."""
-    best = best_epoch(left.results)
+    best = highest(left.results.epochs, fitness(left.results))  # of equals the first, as EarlyStopping has it
     if left.patience and best is not None and done - best >= left.patience:
         return f"no better epoch in {done - best}, patience is {left.patience}"
     return "a time limit or a wish; patience does not explain it"

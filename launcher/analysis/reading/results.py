@@ -8,6 +8,7 @@ What writers left behind, seen or read in Ultralytics' source, and what becomes 
   left out, because training went back to before them;
 - `time` is cumulative within one process: the seconds of an epoch are its difference, or the value itself after a
   restart;
+- zeros in all metrics and validation losses, where validation was off: they count as missing;
 - epochs counted from 0 (versions before 8.1), blocks of NUL bytes (a power cut), other encodings, a byte order mark.
 """
 
@@ -64,7 +65,7 @@ def read_results(source: Path | str | bytes) -> Results:
     rows, rewritten = _once_each(_counted(lines, told), told)
     restarts = _laps(rows, rewritten, told)
     epochs = tuple(row.epoch for row in rows)
-    columns = _columns(names, [row.values for row in rows])
+    columns = _columns(names, _validated([row.values for row in rows], told))
     missing = tuple(sorted(set(range(epochs[0], epochs[-1])) - set(epochs))) if epochs else ()
     if missing:
         told.add("missing-epochs", f"no row for {_some(missing)}", len(missing))
@@ -149,11 +150,12 @@ def _rows(text: str, told: _Told) -> tuple[list[_Line], list[str] | None]:
     names: list[str] | None = None
     header: list[str] = []
     wide = Counter(line.count(",") + 1 for line in lines if line)
+    headed = ""
     for number, line in enumerate(lines):
         if not line.strip():
             continue
         last = number == len(lines) - 1 and not ended
-        mark = _separator(line)
+        mark = headed if headed and headed in line else _separator(line)
         cells, columns = line.split(mark), None
         if not _NUMBERS.fullmatch(line):
             cells = [cell.strip().strip('"').strip() for cell in cells]
@@ -161,7 +163,7 @@ def _rows(text: str, told: _Told) -> tuple[list[_Line], list[str] | None]:
         if columns is not None:
             if names is not None:
                 told.add("header-again", "the header stands in it more than once: two tables, one after the other")
-            header, names = columns, list(dict.fromkeys([*(names or ()), *columns]))
+            headed, header, names = mark, columns, list(dict.fromkeys([*(names or ()), *columns]))
         elif header:
             values = _values(cells, _widened(header, len(cells), wide), mark, last, told)
             if values is not None:
@@ -251,7 +253,7 @@ def _values(cells: list[str], header: list[str], mark: str, last: bool, told: _T
 
 def _odd(cell: str, mark: str, told: _Told) -> float:
     """What float() does not take: a decimal comma, nothing, or some text."""
-    if mark == ";" and cell.count(",") == 1:
+    if mark in ";\t" and cell.count(",") == 1:
         try:
             value = float(cell.replace(",", "."))
         except ValueError:
@@ -328,6 +330,20 @@ def _laps(rows: Sequence[_Row], rewritten: Mapping[int, int], told: _Told) -> tu
             told.add("time-again", "the column time begins again: it counts from the start of each process")
         before = row
     return tuple(restarts)
+
+
+def _validated(rows: Sequence[Mapping[str, float]], told: _Told) -> list[Mapping[str, float]]:
+    """The rows without the zeros that stand for a validation that was off (val=False; --noval in YOLOv5)."""
+    found: list[Mapping[str, float]] = []
+    for row in rows:
+        measured = [name for name in row if name.startswith(("metrics/", "val/"))]
+        losses = any(name.startswith("val/") for name in measured)
+        if losses and len(measured) > 1 and not any(row[name] for name in measured):  # NaN is not 0
+            told.add("not-validated", "epochs whose metrics and validation losses are all 0 were not validated")
+            found.append({name: value for name, value in row.items() if name not in measured})
+        else:
+            found.append(row)
+    return found
 
 
 def _columns(names: Sequence[str], rows: Sequence[Mapping[str, float]]) -> dict[str, Series]:

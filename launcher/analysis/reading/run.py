@@ -29,6 +29,7 @@ from launcher.spec.tree import Place, plain, read_yaml
 
 RESULTS, ARGUMENTS, TRAIN = "results.csv", "args.yaml", "train"
 STILL_S = 120.0  # beside three epochs: set-up and the final evaluation take longer than a short epoch
+MAY_GO_ON = frozenset({Status.CRASHED, Status.NOT_STARTED, Status.UNKNOWN})
 YAML_LIMIT = 1 << 20  # bytes of an args.yaml
 _NOTHING = Results((), {}, ())
 
@@ -85,8 +86,10 @@ def _view(what: str, settings: Settings | None) -> RunView:
 def _still_written(view: RunView, now: float) -> RunView:
     """A folder of Ultralytics that looks cut short, but was written to within three of its epochs, may be at work."""
     written = [row.written for row in view.files if row.written is not None]
-    if view.kind is not Kind.FOLDER or view.status not in (Status.CRASHED, Status.NOT_STARTED) or not written:
+    if view.kind is not Kind.FOLDER or view.status not in MAY_GO_ON:
         return view
+    if not written:
+        return replace(view, status_text=f"{view.status_text}; or this is a copy that was made while it trained")
     usual = [seconds for seconds in view.results.seconds if math.isfinite(seconds)]
     ago = now - max(written)
     if not 0 <= ago < STILL_S + 3 * (statistics.median(usual) if usual else 0.0):
@@ -126,7 +129,7 @@ def _folder(folder: Path) -> RunView:
         files=rows,
         hardware={} if device is None else {"device asked for": str(device)},
         data={"yaml": str(config.values["data"])} if config.values.get("data") else {},
-        model=str(config.values.get("model") or ""),
+        model="" if _resumed(config) else str(config.values.get("model") or ""),
         created=min(written, default=None),
         ended=max(written, default=None),
     )
@@ -143,10 +146,10 @@ def _run(folder: Path, record: RunRecord) -> RunView:
     if not results.epochs:
         told = worker.results(events)
         results = told if told.epochs else results
-    results = replace(results, restarts=tuple(sorted({*results.restarts, *worker.restarts(events)})))
-    rows = look(folder, train, config, worker.verified(folder, record), worker.written(events))
+    results = worker.with_restarts(results, events)
+    rows = look(folder, train, config, worker.verified(folder, record), worker.written(events, folder))
     done = any(event.name == "final_eval" for event in events)
-    status, text = judge(_left(train, results, config, drawn=_has(rows, "results.png"), final_eval=done))
+    status, text = judge(_left(train, results, config, drawn=_has(rows, "results.png"), final_eval=done, ours=True))
     if not record.state.ended:
         status, text = Status.RUNNING, f"the run is {record.state}; so far: {text}"
     elif record.state is RunState.CANCELLED and status is Status.CRASHED:
@@ -229,7 +232,12 @@ def _config(file: Path) -> Config:
     return Config(values, defaults=defaults(), source=file.name)
 
 
-def _left(folder: Path, results: Results, config: Config, *, drawn: bool, final_eval: bool) -> Left:
+def _resumed(config: Config) -> bool:
+    """Whether `model` is the checkpoint that a process went on from: engine/trainer.py, check_resume, sets both."""
+    return bool(config.get("resume")) and Path(str(config.get("model")).replace("\\", "/")).name == "last.pt"
+
+
+def _left(folder: Path, results: Results, config: Config, *, drawn: bool, final_eval: bool, ours: bool = False) -> Left:
     """What shows how far the training came. args.yaml says what was asked for, also of a run that was resumed."""
     epochs, patience = config.number("epochs"), config.number("patience")
     last = folder / "weights" / "last.pt"
@@ -242,6 +250,7 @@ def _left(folder: Path, results: Results, config: Config, *, drawn: bool, final_
         final_eval=final_eval,
         last=checkpoint_epoch(last),
         has_last=last.is_file(),
+        ours=ours,
     )
 
 

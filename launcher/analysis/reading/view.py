@@ -17,15 +17,32 @@ from typing import Any
 PRECISION, RECALL = "metrics/precision(B)", "metrics/recall(B)"
 MAP50, MAP5095 = "metrics/mAP50(B)", "metrics/mAP50-95(B)"
 METRICS = (PRECISION, RECALL, MAP50, MAP5095)
+ACCURACIES = ("metrics/accuracy_top1", "metrics/accuracy_top5")
+MORE_METRICS = (
+    *(f"metrics/{name}({of})" for of in "MP" for name in ("precision", "recall", "mAP50", "mAP50-95")),
+    *ACCURACIES,
+)
+"""Of masks, poses and classification: told where a table has them, by Ultralytics' own names."""
 LOSSES = ("box", "cls", "dfl")
 """Losses of detection; each is multiplied by the gain of the same name before it is written: utils/loss.py."""
+GAIN_OF = {
+    **{loss: loss for loss in LOSSES},
+    "seg": "box",
+    **{loss: loss for loss in ("pose", "kobj", "rle", "angle")},
+    "giou": "",
+    "l1": "",
+}
+"""Loss to the argument that multiplies it: utils/loss.py of 8.4.190; RT-DETR's are multiplied by fixed numbers."""
+RTDETR_GAINS = {"giou": 2.0, "cls": 1.0, "l1": 5.0}
+"""models/utils/loss.py, DETRLoss: RT-DETR does not look at box, cls and dfl."""
 LABELS = {
     PRECISION: "precision",
     RECALL: "recall",
     MAP50: "mAP50",
     MAP5095: "mAP50-95",
+    **{name: name.removeprefix("metrics/") for name in MORE_METRICS},
     "time": "time",
-    **{f"{split}/{loss}_loss": f"{loss} loss, {split}" for split in ("train", "val") for loss in LOSSES},
+    **{f"{split}/{loss}_loss": f"{loss} loss, {split}" for split in ("train", "val") for loss in GAIN_OF},
 }
 GREATEST = 1e15  # an argument beyond it is none that Ultralytics could have trained with
 Series = tuple[float, ...]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,14 +106,28 @@ def restarts(events: Sequence[Event]) -> tuple[int, ...]:
     return tuple(sorted({event.count("epoch") + 1 for event in events if event.name == "resumed"}))
 
 
-def written(events: Sequence[Event]) -> dict[str, float]:
-    """Path to the time (Unix seconds, the worker's clock) of the last checkpoint that the file was written for."""
+def with_restarts(results: Results, events: Sequence[Event]) -> Results:
+    """The table with the restarts that the worker told of: `time` began again there, even where it did not fall."""
+    new = set(restarts(events)) - set(results.restarts)
+    rows = zip(results.epochs, results.seconds, results.column("time"), strict=True)
+    seconds = tuple(time if epoch in new and math.isfinite(time) else s for epoch, s, time in rows)
+    return replace(results, seconds=seconds, restarts=tuple(sorted(new | set(results.restarts))))
+
+
+def written(events: Sequence[Event], folder: Path) -> dict[str, float]:
+    """Path to when the file was written, in Unix seconds by the worker's clock: as the last manifest says it, else as
+    the event of the last checkpoint that the file was written for.
+    """
     found: dict[str, float] = {}
     for event in events:
         files = event.fields.get("files") if event.name == "checkpoint" else None
         for file in files if isinstance(files, list) else ():
             if isinstance(file, dict) and not str(file.get("path")).endswith("args.yaml"):  # from the start
                 found[str(file.get("path"))] = event.time
+    entries = read_json(folder / "manifest.json").get("files")
+    for entry in entries if isinstance(entries, list) else ():
+        if isinstance(entry, dict) and isinstance(entry.get("written"), (int, float)):
+            found[str(entry.get("path"))] = float(entry["written"])
     return found
 
 
