@@ -17,7 +17,17 @@ from launcher.errors import Problem, SpecError
 
 def _base(env: Mapping[str, str], variable: str, fallback: str) -> Path:
     """A folder of the XDG base directory specification, for samerun."""
-    return Path(env.get(variable) or Path(env.get("HOME", "~")).expanduser() / fallback) / "samerun"
+    return _expanded(env.get(variable) or f"{env.get('HOME', '~')}/{fallback}") / "samerun"
+
+
+def _expanded(path: str) -> Path:
+    """An absolute path; where there is no home folder to stand for `~`, one below the folder for temporary files."""
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError:  # neither HOME nor an entry for this user, as in some containers
+        import tempfile
+
+        return Path(tempfile.gettempdir(), f"samerun-{os.getuid()}", path.lstrip("~/")).absolute()
 
 
 @dataclass(frozen=True)
@@ -56,9 +66,9 @@ class Settings:
         payload = values.pop("payload", None)
         numbers = {name: _number(name, values.pop(name), file) for name in NUMBERS & values.keys()}
         return cls(
-            runs_dir=Path(values.get("runs_dir", "runs")).expanduser().absolute(),
-            cache_dir=Path(values.get("cache_dir", _base(env, "XDG_CACHE_HOME", ".cache"))).expanduser().absolute(),
-            payload=Path(payload).expanduser().absolute() if payload else None,
+            runs_dir=_expanded(str(values.get("runs_dir", "runs"))),
+            cache_dir=_expanded(str(values.get("cache_dir") or _base(env, "XDG_CACHE_HOME", ".cache"))),
+            payload=_expanded(str(payload)) if payload else None,
             kaggle_endpoint=values.get("kaggle_endpoint"),
             **numbers,
         )
