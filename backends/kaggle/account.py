@@ -19,6 +19,7 @@ from backends.kaggle import blobs
 from backends.kaggle.answers import Kernel, KernelState, Push, Pushed
 from backends.kaggle.datasets import Datasets, Waits
 from backends.kaggle.kernel import source
+from backends.kaggle.logs import PAUSES, LogReader
 from backends.kaggle.refusals import NotThereError, UnansweredError
 from backends.kaggle.service import Service, sign_in
 from backends.kaggle.watching import EXIT, Watch, is_listed
@@ -51,6 +52,7 @@ class Account:
         self.user = service.user
         self.datasets = Datasets(service, settings.cache_dir, waits, patience)
         self._look_up, self._until_gone = _times(LOOK_UP_S, pace), _times(GONE_S, pace)
+        self._log_pauses = _times(PAUSES, pace)
         self._unusable: set[str] = set()  # kernels whose output Kaggle does not attach
         self._notes = settings.cache_dir / "kaggle" / "pushes"
         self._poll_s = settings.kaggle_poll_seconds
@@ -240,8 +242,8 @@ class Account:
     def cancel(self, handle: Handle) -> Status:
         """See `Backend.cancel`."""
         watch = self._watch(handle)
-        status = watch.status(now=True)
-        if status.state.ended:
+        status = watch.settled()
+        if status.state.ended or watch.is_over:
             return status
         self._delete(watch.owner, watch.slug)
         watch.cancelled = True
@@ -252,7 +254,7 @@ class Account:
         watch = self._watch(handle)
         status = watch.status(now=True)
         name = f"{watch.owner}/{watch.slug}"
-        if not status.state.ended and not watch.is_gone:
+        if not (status.state.ended or watch.is_gone or watch.is_over):
             return [f"{name} is still there and {status.state}: cancel it first"]
         try:
             self._delete(watch.owner, watch.slug)
@@ -297,12 +299,12 @@ class Account:
         )
 
     def _watch(self, handle: Handle) -> Watch:
-        from backends.kaggle.logs import LogReader
-
         with self._lock:
             watch = self._watches.get(handle.attempt)
             if watch is None:
-                reader = LogReader(lambda: self.service.wire.open_log(made.owner, made.slug, made.version))
+                reader = LogReader(
+                    lambda: self.service.wire.open_log(made.owner, made.slug, made.version), pauses=self._log_pauses
+                )
                 made = watch = self._watches[handle.attempt] = Watch(self.service, handle, reader, self._poll_s)
             return watch
 

@@ -46,7 +46,7 @@ class DatasetState(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Push:
-    """A kernel to save and run. `title` must slugify to `slug`. `machine_shape` only with `gpu`.
+    """A private Python script to save and run. `title` must slugify to `slug`. `machine_shape` only with `gpu`.
 
     Sources: datasets as `owner/slug` or `owner/slug/N`, kernels as `owner/slug`, competitions as `slug`.
     """
@@ -59,14 +59,9 @@ class Push:
     internet: bool
     timeout_s: int
     machine_shape: str | None = None
-    private: bool = True
     datasets: tuple[str, ...] = ()
     kernels: tuple[str, ...] = ()
     competitions: tuple[str, ...] = ()
-    models: tuple[str, ...] = ()
-    docker_image: str | None = None
-    language: str = "python"
-    kernel_type: str = "script"
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ KINDS = {"data": "Dataset of a training run, as samerun packed it", "files": "Fi
 ROUNDS = 2  # versions made in one call before a wrong listing is an error: each costs a whole upload
 FRESH_S = 24 * 3600  # blobs that are older may be the reason of a refusal (an assumption: Kaggle does not say)
 SLICE_S = 2.0  # longest silence towards `tell` while waiting
+_REAP = "`launch reap --data --yes` deletes all of samerun's that no run uses"
 _OURS = re.compile(rf"{PREFIX}({'|'.join(KINDS)})-[0-9a-f]{{20}}")
 
 
@@ -168,7 +169,9 @@ class Datasets:
             self._folder.chmod(0o700)  # also where it was there: journals hold addresses that are as good as passwords
         sent, since = -1, self.clock()
         while True:
-            with try_lock(self._folder / f"{wanted.slug}.lock") as free:
+            with contextlib.ExitStack() as held:
+                with storage("locking what is sent", self._folder):
+                    free = held.enter_context(try_lock(self._folder / f"{wanted.slug}.lock"))
                 if free:
                     return _Making(self, wanted, tell).run()
             now_sent = self.journal(wanted).sent
@@ -237,6 +240,7 @@ class _Making:
 
     def run(self) -> Pinned:
         """See `Datasets.ensure`."""
+        self._tell("looking for the files at Kaggle", 0, 0)  # a listing of 50,000 takes a minute
         if (found := self._datasets.find(self._wanted)) is not None:
             return self._use(found.version)
         wrong = ""
@@ -250,7 +254,7 @@ class _Making:
                 self._make(version)
         if version and not self._wrong_with(version, sizes=False):
             return self._use(version)  # all is there, and Kaggle counts otherwise: the worker looks at every digest
-        remedy = f"look at {_page(self._ref)}; `launch reap` deletes it, and the next launch sends it anew"
+        remedy = f"delete {_page(self._ref)} ({_REAP}), and the next launch sends it anew"
         raise IntegrityError(f"dataset {self._ref}: Kaggle made {ROUNDS} versions, and each is {wrong}", remedy=remedy)
 
     def _use(self, version: int) -> Pinned:
@@ -307,7 +311,7 @@ class _Making:
                     return version
             if state in (DatasetState.FAILED, DatasetState.DELETED):
                 self._journal.forget()
-                remedy = f"see {_page(self._ref)} for the reason, delete it (`launch reap`), then launch again"
+                remedy = f"see {_page(self._ref)} for the reason, and delete it there ({_REAP}); then launch again"
                 problem = f"dataset {self._ref}: Kaggle could not process it, it is {state}"
                 raise DataError([Problem(problem, remedy=remedy)])
             if self._datasets.clock() > until:

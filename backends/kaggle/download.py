@@ -14,12 +14,12 @@ Promises:
 from __future__ import annotations
 
 import contextlib
+import queue
 import random
 import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -85,18 +85,50 @@ def fetch(
     addresses = _Addresses(listing, patience.listings)
     sizes = sizes or {}
     fetcher = _Fetcher(to, addresses, sizes, patience, sleep)
-    pool = ThreadPoolExecutor(patience.parallel, "kaggle-download")
+    ordered = sorted(dict.fromkeys(paths), key=lambda path: _rank(path, sizes))
+    todo, came = queue.SimpleQueue[str](), queue.SimpleQueue[_Outcome]()
+    for path in ordered:
+        todo.put(path)
+    # Not a pool of the standard library: the process waits for its threads, also for one that a server lets hang.
+    threads = [
+        threading.Thread(target=_work, args=(fetcher, todo, came), name="kaggle-download", daemon=True)
+        for _ in range(min(patience.parallel, len(ordered)))
+    ]
+    for thread in threads:
+        thread.start()
+    reasons: dict[str, str] = {}
     try:
-        # The pool takes them in this order.
-        ordered = sorted(dict.fromkeys(paths), key=lambda path: _rank(path, sizes))
-        reasons = dict(zip(ordered, pool.map(fetcher.bring, ordered), strict=True))
-        return {path: reason for path, reason in reasons.items() if reason is not None}
+        for _ in ordered:
+            path, outcome = came.get()
+            if isinstance(outcome, BaseException):
+                raise outcome
+            if outcome is not None:
+                reasons[path] = outcome
+    except Exception:
+        fetcher.interrupt()
+        for thread in threads:  # whoever goes on after this finds nobody writing here
+            thread.join()
+        fetcher.close()
+        raise
     except BaseException:
         fetcher.interrupt()
         raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        fetcher.close()
+    fetcher.close()
+    return reasons
+
+
+_Outcome = tuple[str, str | BaseException | None]
+
+
+def _work(fetcher: _Fetcher, todo: queue.SimpleQueue[str], came: queue.SimpleQueue[_Outcome]) -> None:
+    """One thread: file after file, until none is left or the fetcher was stopped."""
+    with contextlib.suppress(queue.Empty):
+        while not fetcher.stopped:
+            path = todo.get_nowait()
+            try:
+                came.put((path, fetcher.bring(path)))
+            except BaseException as error:  # noqa: BLE001  raised again in the caller's thread
+                came.put((path, error))
 
 
 def _rank(path: str, sizes: Mapping[str, int]) -> tuple[bool, int]:
@@ -169,6 +201,11 @@ class _Fetcher:
         self._own = threading.local()
         self._sessions: list[requests.Session] = []
         self._running: set[requests.Response] = set()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was interrupted."""
+        return self._stop.is_set()
 
     def interrupt(self) -> None:
         """End what runs, from another thread."""

@@ -97,19 +97,17 @@ class Service:
             "slug": name,
             "newTitle": push.title,
             "text": push.text,
-            "language": push.language,
-            "kernelType": push.kernel_type,
-            "isPrivate": push.private,
+            "language": "python",
+            "kernelType": "script",
+            "isPrivate": True,
             "enableGpu": push.gpu,
             "enableTpu": False,
             "enableInternet": push.internet,
             "machineShape": push.machine_shape,
-            "dockerImage": push.docker_image,
             "sessionTimeoutSeconds": push.timeout_s,
             "datasetDataSources": list(push.datasets),
             "kernelDataSources": list(push.kernels),
             "competitionDataSources": list(push.competitions),
-            "modelDataSources": list(push.models),
             "kernelExecutionType": "SAVE_AND_RUN_ALL",
         }
         return self.wire.call(wire.SAVE_KERNEL, fields, pushed_in(name), doing=f"pushing {name}")
@@ -203,27 +201,17 @@ class Service:
         fields = {"group": "DATASET_SELECTION_GROUP_MY", "search": search}
         return self._numbered(wire.LIST_DATASETS, fields, lambda answer: map(dataset_in, answer.datasets), "datasets")
 
-    def create_dataset(
-        self,
-        slug: str,
-        title: str,
-        tokens: Sequence[str],
-        *,
-        private: bool = True,
-        licence: str = "unknown",
-        subtitle: str | None = None,
-    ) -> str:
-        """Make a dataset of uploaded blobs, by their tokens; returns its ref. That its files are there must be listed.
-
-        `licence`: a name that Kaggle knows. `subtitle`: 20 to 80 characters.
+    def create_dataset(self, slug: str, title: str, tokens: Sequence[str], *, subtitle: str | None = None) -> str:
+        """Make a private dataset of uploaded blobs, by their tokens; returns its ref. That its files are there must be
+        listed. `subtitle`: 20 to 80 characters.
         """
         fields = {
             "ownerSlug": self.user,
             "slug": slug,
             "title": title,
-            "licenseName": licence,
+            "licenseName": "unknown",
             "subtitle": subtitle,
-            "isPrivate": private,
+            "isPrivate": True,
             "files": [{"token": token} for token in tokens],
         }
         name = f"{self.user}/{slug}"

@@ -36,6 +36,7 @@ OUTCOMES = {
     "expired": State.EXPIRED,
     "cancelled": State.CANCELLED,
 }
+OVER = (KernelState.COMPLETE, KernelState.ERROR, KernelState.CANCELLED)
 GROWTH, LONGEST = 1.5, 6.0
 """How the interval between two questions grows, and how many times the first it may be: assumptions, against 429."""
 SETTLE = 2.0
@@ -45,6 +46,7 @@ FRESH = 6.0  # the same for a kernel that was just pushed; an assumption (kaggle
 STUCK = 60.0  # first intervals that Kaggle may take to notice that a kernel's script has ended; an assumption
 GHOST_S = 2 * 3600  # a session that Kaggle shows as running so long after its limit is one that nobody can tell of
 DRAIN_S = 30.0  # how long the end of a finished kernel's log is waited for, before the file that it left is read
+CONNECT_S = 2.0  # how long the first look into a running kernel's log may take
 STREAM_BYTES = 256 << 20
 
 
@@ -56,6 +58,8 @@ class Watch:
         """Whether this process deleted the kernel."""
         self.is_gone = False
         """Whether Kaggle had no kernel of this name when it was asked last."""
+        self.is_over = False
+        """Whether Kaggle said last that the session has ended, whatever it shows of its output."""
         self.has_manifest = False
         """Whether the worker, by its own word, has left a manifest."""
         self._service = service
@@ -73,6 +77,8 @@ class Watch:
         self._since: dict[str, float] = {}  # what was seen for the first time when
         self._first: int | None = None  # number of the log's line that is the first of the stream
         self._length: int | None = None  # lines of the stream, once the mark after the last was there
+        self._known = 0  # lines of the stream that were there already
+        self._fresh = True  # nobody has asked for lines yet
         self._left: list[str] | None = None  # the stream as the kernel left it in a file
         self._nothing_left = False
 
@@ -110,12 +116,19 @@ class Watch:
                 self._final = found
             return found
 
+    def settled(self) -> Status:
+        """The newest state, waited for where the session is over and its output may yet come."""
+        until = time.monotonic() + (SETTLE + 1) * self._poll_s
+        while not (status := self.status(now=True)).state.ended and self.is_over and time.monotonic() < until:
+            time.sleep(self._poll_s / 2)
+        return status
+
     def _ask(self) -> Status:
         if self.cancelled:
             return Status(State.CANCELLED, "its kernel was deleted, with all that it had made")
         try:
             told = self._service.status(self.owner, self.slug, self.version)
-            self._seen, self.is_gone = True, False
+            self._seen, self.is_gone, self.is_over = True, False, told.state in OVER
             self._since.pop("gone", None)
             return self._ours(told)
         except NotThereError as error:
@@ -171,10 +184,25 @@ class Watch:
     def _lasted(self) -> float:
         """Seconds from the session's start to the last line of its log; 0 where there is none."""
         try:
-            log = json.loads(self._service.outputs(self.owner, self.slug, self.version).log or "[]")
-            return max((float(record["time"]) for record in log), default=0.0)
+            return max((float(record["time"]) for record in self._log()), default=0.0)
         except (ValueError, KeyError, TypeError):
             return 0.0
+
+    def _has_said_end(self) -> bool:
+        """Whether the script came to its own end."""
+        text = "".join(str(record.get("data", "")) for record in self._log() if record.get("stream_name") == "stdout")
+        return self._mark("end") in text.splitlines()
+
+    def _log(self) -> list[dict[str, Any]]:
+        """The records of a finished kernel's log; none where it cannot be read. Raises what the listing raises."""
+        try:
+            log = json.loads(self._service.outputs(self.owner, self.slug, self.version).log or "[]")
+        except ValueError:
+            return []
+        return [record for record in log if isinstance(record, dict)] if isinstance(log, list) else []
+
+    def _mark(self, what: str) -> str:
+        return f"--- samerun {what} {self._handle.attempt} ---"
 
     def _ended(self, told: Told) -> Status:
         """The worker's own word where it left one, when all that it left is listed."""
@@ -187,6 +215,8 @@ class Watch:
             if not settled:
                 return Status(State.UNKNOWN, "the kernel has ended, and its output is not listed yet")
             words = told.message or f"Kaggle ended its session ({told.state})"
+            if told.state is KernelState.ERROR and self._has_said_end():  # it would be the same another time
+                return Status(State.FAILED, f"Kaggle did not keep what the training has made: {words}")
             last = [line for line in self._reader.stderr() if line.strip()][-1:]
             reason = f"the worker is gone without a word: {words}{''.join(f'; {line}' for line in last)}"
             return Status(State.LOST, reason)
@@ -221,9 +251,8 @@ class Watch:
             self.status()  # what has ended is read to its end, also by who does not wait
         ended = self._final is not None
         if self._left is None:
-            pointless = self.cancelled or self.is_gone or self._nothing_left
-            drain = DRAIN_S if ended and not pointless else 0.0
-            lines = self._from_log(after, time.monotonic() + max(wait, drain))
+            lines = self._from_log(after, time.monotonic() + max(wait, self._due(after)))
+            self._known = max(self._known, after + len(lines))
             if lines or self._length is not None or not ended:
                 return Lines(tuple(lines), str(after + len(lines)))
             # The log has ended before the stream has: its session was killed, or Kaggle kept less of it.
@@ -232,9 +261,18 @@ class Watch:
         left = (self._left or [])[after:]
         return Lines(tuple(left), str(after + len(left)))
 
+    def _due(self, after: int) -> float:
+        """How long lines are waited for that are surely there, by who does not wait for others."""
+        if self.cancelled or self.is_gone or self._nothing_left:
+            return 0.0
+        if self._final is not None or after < self._known:
+            return DRAIN_S
+        fresh, self._fresh = self._fresh, False
+        return CONNECT_S if fresh and self._last is not None and self._last.state is State.RUNNING else 0.0
+
     def _from_log(self, after: int, until: float) -> list[str]:
         """From the log: what lies between the two marks."""
-        begin, end = (f"--- samerun {what} {self._handle.attempt} ---" for what in ("begin", "end"))
+        begin, end = self._mark("begin"), self._mark("end")
         seen = 0
         while self._first is None:
             before = self._reader.lines(seen, max(0.0, until - time.monotonic()))

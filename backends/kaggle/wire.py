@@ -23,6 +23,7 @@ import json
 import random
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -132,7 +133,7 @@ class Wire:
         self._sleep = sleep
         self._own = threading.local()
         self._lock = threading.Lock()
-        self._clients: list[Any] = []
+        self._clients: weakref.WeakSet[Any] = weakref.WeakSet()  # a thread's goes with it, and its connections too
 
     def __repr__(self) -> str:
         return f"Wire({self._endpoint})"
@@ -192,7 +193,8 @@ class Wire:
     def close(self) -> None:
         """Close the connections of all threads."""
         with self._lock:
-            clients, self._clients = self._clients, []
+            clients = list(self._clients)
+            self._clients.clear()
         for client in clients:
             client._http_client._session.close()
 
@@ -274,7 +276,7 @@ class Wire:
         if client is None:
             client = self._own.client = _new_client(self._endpoint, self._user_agent, self.limits)
             with self._lock:
-                self._clients.append(client)
+                self._clients.add(client)
         credential = self._credential
         if credential and not all(map(sendable, (credential.secret.reveal(), credential.user or "x"))):
             raise CredentialError(f"{doing}: the credential cannot be sent", remedy=self._remedy())

@@ -58,7 +58,11 @@ def _agreed(settings: Settings, store: Store, record: RunRecord) -> bool:
         return True
     out.say(f"  {record.backend}: {reason}")
     out.say(f"  {_at_home(store, record)}")
-    return not sys.stdin.isatty() or input("  cancel? [y/N] ").strip().lower() in ("y", "yes")
+    if not sys.stdin.isatty():
+        return True
+    sys.stderr.write("  cancel? [y/N] ")  # not by `input`, which asks on stdout, and stumbles over Ctrl-D
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _at_home(store: Store, record: RunRecord) -> str:

@@ -10,7 +10,7 @@ import sys
 
 from launcher import __version__, registry
 from launcher.cli import out
-from launcher.errors import Exit, SamerunError
+from launcher.errors import Exit, NotFoundError, SamerunError
 from launcher.finding import Finding, Severity
 from launcher.installed import installed
 from launcher.settings import Settings
@@ -28,7 +28,15 @@ def main(argv: list[str]) -> int:
     names = [args.backend] if args.backend else registry.names(settings)
     found = [("samerun", finding) for finding in _here(settings)]
     for name in names:
-        backend = registry.load(name, settings)
+        try:
+            backend = registry.load(name, settings)
+        except NotFoundError as error:  # its client is not installed: nothing that others need to hear as an error
+            if args.backend:
+                raise
+            found.append(
+                (name, Finding(f"{name}.unusable", Severity.WARNING, error.message, remedy=error.remedy or ""))
+            )
+            continue
         found += [(name, finding) for finding in backend.check()]
         lacks = [f"{feature}: {reason}" for feature, reason in backend.lacks.items()]
         found += [(name, Finding(f"{name}.lacks", Severity.INFO, text)) for text in lacks]

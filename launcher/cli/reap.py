@@ -40,8 +40,8 @@ def main(argv: list[str]) -> int:
     store = Store(settings.runs_dir)
     seen = _Seen()
     for name in [args.backend] if args.backend else registry.names(settings):
-        backend = registry.load(name, settings)
         try:
+            backend = registry.load(name, settings)
             for line in _backend(settings, store, backend, args, seen):
                 if args.json:
                     out.emit({"backend": name, **line})

@@ -26,6 +26,7 @@ from launcher.settings import Settings
 WAIT_S = 1.0  # how long one call for lines may wait; a backend that is silent is polled this often
 RETRY_S = 2.0  # pause after a call that failed for reasons that pass; it grows with each failure
 RETRY_GROWTH = 15  # times as long, at most
+IDLE_S = 0.01  # first pause after lines that were answered at once with none; it grows up to WAIT_S
 LOOK_S = 5.0  # how long `look` goes on taking in lines
 
 
@@ -82,11 +83,13 @@ class Follower:
         partial = Partial(self.backend, handle, self.folder, enabled=self._syncs_while_running())
         heard = time.monotonic()
         told = self.record.state is _COLLECTING  # it has ended by itself
+        idle = IDLE_S
         # What a killed launch had kept and not yet taken into the record.
         self._absorb([event for event in read_events(self.folder) if event.attempt == handle.attempt])
         try:
             while True:
                 told = told or self._tell_to_stop(handle)
+                asked = time.monotonic()
                 said_end, quiet, silent = False, True, False
                 try:
                     events, lines = self._read(mirror, handle, WAIT_S)
@@ -97,7 +100,7 @@ class Follower:
                 except RemoteError:
                     silent = True
                 if not (quiet or said_end):
-                    heard = time.monotonic()
+                    heard, idle = time.monotonic(), IDLE_S
                     continue
                 status = self._poll(handle)
                 if status.state is not State.UNKNOWN:
@@ -114,6 +117,9 @@ class Follower:
                     )
                 if silent or status.state is State.UNKNOWN:
                     time.sleep(RETRY_S)
+                else:  # a log that has ended before its machine has no more to wait for
+                    time.sleep(max(0.0, idle - (time.monotonic() - asked)))
+                    idle = min(2 * idle, WAIT_S)
         finally:
             partial.join()
         self._patiently(lambda: self._drain(mirror, handle))
@@ -194,7 +200,8 @@ class Follower:
         """Keep what the backend says of the attempt, when it is something new."""
         last = self.record.attempts[-1]
         changes: dict[str, Any] = {"state": status.state}
-        if status.reason not in ("", str(status.state)) and not last.reason:
+        unexplained = not last.reason or last.state is State.UNKNOWN  # why nobody knew does not matter any more
+        if status.reason not in ("", str(status.state)) and unexplained:
             changes["reason"] = status.reason
         if status.state.ended:
             changes.update(ended=now(), exit_code=status.exit_code)

@@ -16,7 +16,8 @@ from typing import Any
 
 from launcher.spec.wording import did_you_mean
 
-_SLUG = "[a-z0-9][a-z0-9-]*"  # slugs and user names of Kaggle: lower-case letters, digits, hyphens
+_SLUG = "[a-z0-9][a-z0-9-]*"  # of a dataset: lower-case letters, digits, hyphens
+_MIXED = "[A-Za-z0-9][A-Za-z0-9-]*"  # organisations and older competitions: Cornell-University, Kannada-MNIST
 PREPARE = "prepare"
 REEF = "reef"
 
@@ -35,8 +36,8 @@ class Kind:
 
 
 KINDS: Mapping[str, Kind] = {
-    "kaggle-dataset": Kind("Kaggle", rf"{_SLUG}/{_SLUG}(/[1-9][0-9]*)?", "owner/slug, or owner/slug/3 for version 3"),
-    "kaggle-competition": Kind("Kaggle", _SLUG, "its slug, as in the address", "a competition holds no data.yaml"),
+    "kaggle-dataset": Kind("Kaggle", rf"{_MIXED}/{_SLUG}(/[1-9][0-9]*)?", "owner/slug, or owner/slug/3 for version 3"),
+    "kaggle-competition": Kind("Kaggle", _MIXED, "its slug, as in the address", "a competition holds no data.yaml"),
 }
 SOURCES = frozenset({REEF, *KINDS})
 """What names a dataset in the mapping form of `data`."""

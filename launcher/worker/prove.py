@@ -7,7 +7,9 @@ kernels for, and the first operation fails. A convolution with its gradient is w
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import time
 
 from .box import Box
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from .box import Json
 
 WRONG = "wrong-device"
+LIMIT_S = 600.0
+"""Longest that it may take, with the import of torch from a cold disk: an assumption. A driver that hangs would
+otherwise use up the whole session."""
 TOLERANCE = 1e-2
 """Largest relative difference from the CPU's result: a float32 convolution differs by 1e-6, with TF32 (10 bits of
 mantissa) by up to 1e-3. More than this is not noise."""
@@ -28,7 +33,8 @@ mantissa) by up to 1e-3. More than this is not noise."""
 def prove(root: str) -> int:
     """Compute on the device that in/attempt.json asks for. Returns 0 when it can train there, else 1.
 
-    `cpu` needs no proof. `auto` is whatever torch finds. The `device` event says what it is.
+    `cpu` needs no proof. `auto` is whatever torch finds. The `device` event says what it is. A device that does not
+    answer ends this process.
     """
     emit = Emitter()
     hold_lifeline()
@@ -36,6 +42,10 @@ def prove(root: str) -> int:
     if asked == "cpu":
         return 0
     begun = time.monotonic()
+    watchdog = threading.Timer(LIMIT_S, _hangs, (emit, asked))
+    watchdog.daemon = True
+    watchdog.start()
+    signal.setitimer(signal.ITIMER_REAL, 1.1 * LIMIT_S)  # for a call into the driver that lets no thread run
     try:
         import torch
 
@@ -51,8 +61,17 @@ def prove(root: str) -> int:
         remedy = "take another accelerator, or a torch that was built for this one"
         emit("error", type="WrongDeviceError", code=WRONG, reason=reason, remedy=remedy)
         return 1
+    finally:
+        watchdog.cancel()
+        signal.setitimer(signal.ITIMER_REAL, 0)
     emit("device", device=found, **_about(torch, found), difference=difference, seconds=time.monotonic() - begun)
     return 0
+
+
+def _hangs(emit: Emitter, asked: str) -> None:
+    reason = f"{asked} does not answer: nothing was computed on it in {LIMIT_S:g} s"
+    emit("error", type="WrongDeviceError", code=WRONG, reason=reason, remedy="launch again: take another machine")
+    os._exit(1)
 
 
 def _found(torch: Any, asked: str) -> str | None:

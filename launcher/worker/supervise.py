@@ -92,8 +92,10 @@ class Supervisor:
             argv = [self._filled(word) for word in command]
             code = self._once(argv, 0)
             if code or self.stopping:
-                self.error.setdefault("reason", f"`{' '.join(argv)[:200]}` ended with exit code {code}")
+                how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+                self.error.setdefault("reason", f"`{' '.join(argv)[:200]}` {how}")
                 return code or -int(signal.SIGTERM)
+            self.error = {}  # it has told of something and got over it: not why a training ends hours later
         return 0
 
     def _train(self, restarts: int) -> int:

@@ -179,3 +179,20 @@ def test_doctor_names_versions_and_backends(launch: Launch) -> None:
     said = launch("doctor", "--json")
     assert said.code == 0, said.err
     assert {"samerun", "local"} <= {line["backend"] for line in said.json}
+
+
+def test_a_backend_whose_client_is_missing_holds_up_no_other(launch: Launch, tmp_path: Path) -> None:
+    info = tmp_path / "site/broken-1.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text("[launcher.backends]\nbroken = no_such_module:Broken\n", encoding="utf-8")
+    here = {"PYTHONPATH": str(tmp_path / "site")}
+    said = launch("doctor", "--json", **here)
+    assert said.code == 0, said.err
+    assert [line["code"] for line in said.json if line["backend"] == "broken"] == ["broken.unusable"]
+    assert any(line["backend"] == "local" for line in said.json)
+    assert launch("doctor", "--backend", "broken", **here).code == 2
+    reaped = launch("reap", **here)
+    assert "local: 0 attempt(s) held" in reaped.err
+    assert "no_such_module" in reaped.err
+    assert reaped.code == 2  # what could not be asked may hold something

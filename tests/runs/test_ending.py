@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -28,6 +29,7 @@ from tests.runs.scripted import (
     silent,
     store_of,
     unended,
+    verified,
 )
 
 # Variables.
@@ -282,3 +284,21 @@ def test_a_run_started_over_takes_the_new_checkpoints(tmp_path: Path) -> None:
     driver.drive()
     assert machine.resumed == [0, 0, 2]
     assert world.record.state is RunState.VERIFIED
+
+
+def test_a_log_that_ends_before_its_machine_is_not_asked_in_a_circle(tmp_path: Path) -> None:
+    """Kaggle shows a kernel as running for a while after the last line of its log."""
+    world = World(tmp_path, Machine())
+    unended(world)
+    begun, ended = time.monotonic(), time.monotonic() + 0.7
+
+    def end(call: str) -> None:
+        if time.monotonic() > ended:
+            for work in world.machine.work.values():
+                work.state = State.SUCCEEDED
+
+    world.backend.before = end
+    world.driver().drive()
+    verified(world)
+    assert time.monotonic() - begun >= 0.7
+    assert world.backend.calls.count("lines") < 30

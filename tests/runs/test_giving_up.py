@@ -161,7 +161,7 @@ def test_a_stop_that_does_not_stop_is_no_end(tmp_path: Path) -> None:
     assert world.machine.released == []
 
 
-@pytest.mark.parametrize("answer", ["y", "n", ""])
+@pytest.mark.parametrize("answer", ["y\n", "n\n", "\n", ""])  # the last is Ctrl-D
 def test_where_stopping_deletes_it_says_so_and_asks(
     tmp_path: Path,
     loaded: Loaded,
@@ -174,9 +174,12 @@ def test_where_stopping_deletes_it_says_so_and_asks(
     world.driver().drive(follow=False)
     world.backend.lacks = {**world.backend.lacks, Feature.CANCEL: "stopping deletes all that it has made"}
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
-    monkeypatch.setattr("builtins.input", lambda prompt: answer)
+    monkeypatch.setattr("sys.stdin.readline", lambda: answer)
     code = cancel.main([world.run])
-    assert "stopping deletes all that it has made" in capsys.readouterr().err
-    assert (code, world.record.state.ended) == ((0, True) if answer == "y" else (130, False))
-    assert ("cancel" in world.backend.calls) == (answer == "y")
+    said = capsys.readouterr()
+    assert "stopping deletes all that it has made" in said.err
+    assert "cancel? [y/N]" in said.err
+    assert said.out == ""
+    assert (code, world.record.state.ended) == ((0, True) if answer == "y\n" else (130, False))
+    assert ("cancel" in world.backend.calls) == (answer == "y\n")
     assert cancel.main([world.run, "--yes"]) == 0

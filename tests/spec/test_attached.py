@@ -45,6 +45,15 @@ def test_a_script_is_a_path_like_others(write: Write, tmp_path: Path) -> None:
     assert read_resolved(loaded.yaml_text()) == loaded.spec
 
 
+def test_organisations_and_older_competitions_have_capitals(write: Write) -> None:
+    write("", "prepare.py")
+    named = load(write(f"{HEAD}data: kaggle-dataset:Cornell-University/arxiv/3\n")).spec.data
+    assert named == AttachedData("kaggle-dataset", "Cornell-University/arxiv/3")
+    named = load(write(f"{HEAD}data: {{kaggle-competition: Kannada-MNIST, prepare: prepare.py}}\n")).spec.data
+    assert isinstance(named, AttachedData)
+    assert named.name == "Kannada-MNIST"
+
+
 def test_a_slug_that_looks_like_a_number_is_text(write: Write) -> None:
     write("", "prepare.py")
     data = load(write(f"{HEAD}data: {{kaggle-competition: 2048, prepare: prepare.py}}\n")).spec.data

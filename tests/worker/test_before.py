@@ -40,7 +40,7 @@ def test_they_run_in_order_before_the_training_with_the_places_of_the_machine(tm
         ([sys.executable, "-c", "exit(3)"], "ended with exit code 3"),
         ([sys.executable, "-c", TELL], "no wheels"),
         (["/nowhere/python"], "/nowhere/python could not be started"),
-        ([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"], "ended with exit code -9"),
+        ([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"], "was killed by SIGKILL"),
     ],
     ids=["code", "error event", "no such program", "killed"],
 )
@@ -54,6 +54,14 @@ def test_one_that_fails_ends_the_attempt_before_anything_is_read(
     assert reason in box.exit["reason"]
     assert box.named("started") == []
     assert "said never" not in box.lines
+
+
+def test_what_one_got_over_is_not_why_the_training_ended(tmp_path: Path) -> None:
+    box = Laid(tmp_path / "box", "os.kill(os.getpid(), 9)", restarts=0)
+    box.describe(before=[[sys.executable, "-c", TELL.replace("exit(3)", "exit(0)")]])
+    assert box.run() != 0
+    assert "SIGKILL" in box.exit["reason"]
+    assert "remedy" not in box.exit
 
 
 def test_told_to_stop_meanwhile_the_attempt_is_expired(tmp_path: Path) -> None:
@@ -97,6 +105,31 @@ def test_a_cpu_needs_no_proof(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     begun = time.monotonic()
     assert proven(tmp_path, "cpu") == (0, [])
     assert time.monotonic() - begun < 1
+
+
+HANGS = """
+import signal, sys, time, types
+sys.path.insert(0, sys.argv[1])
+from samerun_worker import prove
+prove.LIMIT_S = 0.2
+sys.modules["torch"] = types.ModuleType("torch")
+if sys.argv[3] == "deaf":
+    prove._hangs = lambda *_: None  # no thread gets a turn
+prove._found = lambda torch, asked: time.sleep(30)
+sys.exit(prove.prove(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize(("how", "reason"), [("thread", "cuda does not answer"), ("deaf", "was killed by SIGALRM")])
+def test_a_driver_that_hangs_does_not_use_up_the_session(tmp_path: Path, how: str, reason: str) -> None:
+    box = Laid(tmp_path / "box")
+    box.describe(device="cuda", before=[["{python}", "-c", HANGS, "{worker}", "{box}", how]])
+    begun = time.monotonic()
+    assert box.run() != 0
+    assert time.monotonic() - begun < 10
+    assert box.exit["outcome"] == "failed"
+    assert reason in box.exit["reason"]
+    assert box.named("started") == []
 
 
 @pytest.mark.training

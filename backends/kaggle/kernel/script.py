@@ -15,7 +15,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 
 CONFIG: dict = {}  # type: ignore[type-arg]  # written over
@@ -83,7 +82,10 @@ def hand_on(stream: str, worker: subprocess.Popen[bytes]) -> None:
             if offset and not data_ends_a_line(stream):
                 write(b"\n")
             return
-        time.sleep(LOOK_S)
+        try:
+            worker.wait(LOOK_S)
+        except subprocess.TimeoutExpired:
+            pass
 
 
 def data_ends_a_line(stream: str) -> bool:

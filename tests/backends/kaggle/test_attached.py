@@ -63,6 +63,7 @@ def test_a_competition_is_made_a_dataset_there(
     assert kaggle.counters.calls["StartBlobUpload"] == 0
 
 
+@pytest.mark.slow
 def test_a_script_that_fails_is_told(launch: Launch, kaggle: KaggleEmulator, reef: Path, tmp_path: Path) -> None:
     (tmp_path / "make.py").write_text("raise SystemExit(4)")
     assert run_on(launch, "{kaggle-dataset: alice/coral-reef, prepare: make.py}") == 1
@@ -78,6 +79,7 @@ def test_a_dataset_that_is_not_there_ends_it_and_leaves_no_kernel(
     assert len(kaggle.kernels) == 0
 
 
+@pytest.mark.slow
 def test_a_run_cut_short_is_held_to_the_dataset_that_it_began_with(
     launch: Launch, kaggle: KaggleEmulator, reef: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,9 +13,10 @@ from backends.kaggle.wire import Limits
 from launcher.backend import State
 from launcher.runs.events import read as read_events
 from launcher.runs.state import RunState
+from launcher.settings import Settings
 from launcher.testing import watched
 from launcher.testing.attempts import AttemptMaker
-from tests.backends.kaggle.world import Launch, meanwhile, only_kernel
+from tests.backends.kaggle.world import Launch, meanwhile, only_kernel, slow
 from tests.emulators.kaggle import KaggleEmulator
 from tests.emulators.kaggle.machine.session import Session
 
@@ -43,7 +44,9 @@ def verified_once(launch: Launch, kaggle: KaggleEmulator, epochs: int = 4) -> No
     assert kaggle.processes_alive == 0
 
 
-@pytest.mark.parametrize("kind", ["429", "429-html", "503", "html-200", "cut-before", "cut-middle", "short-body"])
+@pytest.mark.parametrize(
+    "kind", ["429-html", *slow("429", "503", "html-200", "cut-before", "cut-middle", "short-body")]
+)
 def test_every_question_is_answered_badly_three_times(launch: Launch, kaggle: KaggleEmulator, kind: str) -> None:
     faults = [kaggle.faults.add(kind, on=each, times=3) for each in READS]
     assert launch.run() == 0
@@ -51,7 +54,7 @@ def test_every_question_is_answered_badly_three_times(launch: Launch, kaggle: Ka
     assert all(fault.hits for fault in faults)
 
 
-@pytest.mark.parametrize("kind", ["429", "429-html", "503", "cut-before", "lose-reply", "500-after"])
+@pytest.mark.parametrize("kind", ["lose-reply", *slow("429", "429-html", "503", "cut-before", "500-after")])
 def test_every_call_with_an_effect_fails_once_before_or_after_it_was_done(
     launch: Launch, kaggle: KaggleEmulator, kind: str
 ) -> None:
@@ -61,6 +64,7 @@ def test_every_call_with_an_effect_fails_once_before_or_after_it_was_done(
     assert [fault.hits for fault in faults] == [1, 1, 1, 1, 1]
 
 
+@pytest.mark.slow
 def test_retry_after_is_waited_for(launch: Launch, kaggle: KaggleEmulator) -> None:
     kaggle.faults.add("429", on="GetDatasetStatus", retry_after=1)
     begun = time.monotonic()
@@ -69,7 +73,7 @@ def test_retry_after_is_waited_for(launch: Launch, kaggle: KaggleEmulator) -> No
     verified_once(launch, kaggle)
 
 
-@pytest.mark.parametrize("on", ["GetKernel*", "SaveKernel", "logs", "file"])
+@pytest.mark.parametrize("on", ["SaveKernel", *slow("GetKernel*", "logs", "file")])
 def test_an_answer_that_never_comes_is_given_up_in_time(
     launch: Launch, kaggle: KaggleEmulator, monkeypatch: pytest.MonkeyPatch, on: str
 ) -> None:
@@ -87,8 +91,8 @@ def test_an_answer_that_never_comes_is_given_up_in_time(
     assert hang.hits == 1
 
 
-@pytest.mark.parametrize("kind", ["cut-log", "replay-log", "idle-log"])
-@pytest.mark.parametrize("at", [1, 300, 1500])
+@pytest.mark.parametrize("kind", ["cut-log", *slow("replay-log", "idle-log")])
+@pytest.mark.parametrize("at", [300, *slow(1, 1500)])
 def test_the_log_is_cut_anywhere_and_every_event_is_there_once(
     launch: Launch, kaggle: KaggleEmulator, kind: str, at: int
 ) -> None:
@@ -147,7 +151,7 @@ def test_a_state_that_is_new_is_no_failure(launch: Launch, kaggle: KaggleEmulato
     assert new.hits == 4
 
 
-@pytest.mark.parametrize("names", [(), ("exit.json",), ("exit.json", "manifest.json"), ("manifest.json",)])
+@pytest.mark.parametrize("names", [(), ("exit.json", "manifest.json"), *slow(("exit.json",), ("manifest.json",))])
 def test_an_attempt_has_ended_when_all_that_it_left_is_listed(
     backend: KaggleBackend,
     make_attempt: AttemptMaker,
@@ -172,6 +176,7 @@ def test_an_attempt_has_ended_when_all_that_it_left_is_listed(
     assert all((tmp_path / "to" / entry.at).is_file() for entry in manifest.files)
 
 
+@pytest.mark.slow
 def test_a_manifest_that_the_worker_wrote_and_kaggle_does_not_show_is_waited_for(
     launch: Launch, kaggle: KaggleEmulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,6 +193,36 @@ def test_a_manifest_that_the_worker_wrote_and_kaggle_does_not_show_is_waited_for
     assert launch.epochs() == [1, 2, 3, 4]
     done = [event.fields["epoch"] for event in read_events(launch.folder) if event.name == "epoch"]
     assert done == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_another_process_does_not_take_a_lost_kernel_for_one_to_stop(
+    settings: Settings, make_attempt: AttemptMaker, kaggle: KaggleEmulator, keep: bool
+) -> None:
+    """To stop is to delete: what it had made would be gone."""
+    backend = KaggleBackend(settings)
+    handle = watched.submitted(backend, make_attempt(hold=1))
+    watched.wait_for_line(backend, handle, lambda line: watched.is_event(line, "checkpoint"), 30)
+    kaggle.kernels.lose(only_kernel(kaggle), keep=keep)
+    assert KaggleBackend(settings).cancel(handle).state is State.LOST
+    assert len(kaggle.kernels) == 1
+    assert KaggleBackend(settings).release(handle) == []
+    assert len(kaggle.kernels) == 0
+
+
+def test_lines_that_are_there_come_at_once_from_wherever_they_are_asked_for(
+    settings: Settings, make_attempt: AttemptMaker, kaggle: KaggleEmulator
+) -> None:
+    """As `launch ps` looks, which waits for nothing: in a process of its own, and from the start again."""
+    backend = KaggleBackend(settings)
+    handle = watched.submitted(backend, make_attempt(hold=1))
+    read = watched.wait_for_line(backend, handle, lambda line: watched.is_event(line, "checkpoint"), 30)
+    assert KaggleBackend(settings).lines(handle, "", 0.0).lines
+    for _ in range(3):
+        assert watched.all_lines(backend, handle) == read
+    cursor = backend.lines(handle, str(len(read) - 1), 0.0).cursor
+    assert watched.all_lines(backend, handle) == read
+    assert backend.lines(handle, cursor, 0.0).lines == ()
 
 
 def test_what_may_still_run_is_not_released(
@@ -211,13 +246,14 @@ def test_a_kernel_that_stays_running_after_its_end_is_unknown_and_not_waited_for
     monkeypatch.setattr(watching, "STUCK", 2.0)
     kaggle.faults.add("ghost", on="alice/samerun-*")
     assert launch.run("sync.patience_minutes=0.01") == 7
-    assert launch.record.state is RunState.UNKNOWN
+    assert launch.record.state == "unknown"
     assert "still shows its kernel as running" in capsys.readouterr().err
     assert launch(launch.record.id, "--yes", command="cancel") == 0
     assert launch.record.state is RunState.CANCELLED
     assert len(kaggle.kernels) == 0
 
 
+@pytest.mark.slow
 def test_a_session_that_should_be_over_for_hours_is_unknown(
     launch: Launch, kaggle: KaggleEmulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -227,6 +263,15 @@ def test_a_session_that_should_be_over_for_hours_is_unknown(
     launch.slow(0.5)
     assert launch.run("sync.patience_minutes=0.001") in (0, 7)
     assert launch.record.reason == "" or "after the limit of its session" in launch.record.attempts[-1].reason
+
+
+def test_an_output_that_is_too_large_for_kaggle_is_not_made_again(launch: Launch, kaggle: KaggleEmulator) -> None:
+    kaggle.settings.output_limit = 1000
+    assert launch.run() == 1
+    record = launch.record
+    assert (record.state, len(record.attempts)) == (RunState.FAILED, 1)
+    assert "larger than the allowed 1000 bytes" in record.reason
+    assert kaggle.counters.sessions_started == 1
 
 
 def test_somebody_deletes_the_kernel(launch: Launch, kaggle: KaggleEmulator) -> None:
@@ -244,7 +289,7 @@ def test_somebody_deletes_the_kernel(launch: Launch, kaggle: KaggleEmulator) -> 
     assert kaggle.counters.sessions_started == 1
 
 
-@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("keep", [True, *slow(False)])
 def test_somebody_stops_it_at_kaggle(launch: Launch, kaggle: KaggleEmulator, keep: bool) -> None:
     launch.slow(0.3)
 

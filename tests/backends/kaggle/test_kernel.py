@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import ensurepip
+import hashlib
 import json
 import os
 import re
@@ -144,6 +146,51 @@ def test_the_same_attempt_is_the_same_script(backend: KaggleBackend, make_attemp
     assert backend.prepare(attempt).text == backend.prepare(attempt).text
 
 
+# Finding what is attached.
+
+
+def test_a_former_checkpoint_counts_by_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAGGLE_INPUT_ROOT", str(tmp_path))
+    good = {"at": "checkpoint/last.pt", "sha256": hashlib.sha256(b"weights").hexdigest()}
+    for folder, data in (("a", b"others"), ("notebooks/alice/b", b"weights"), ("no-mark", b"weights")):
+        (tmp_path / folder / "checkpoint").mkdir(parents=True)
+        (tmp_path / folder / "checkpoint/last.pt").write_bytes(data)
+        if folder != "no-mark":
+            (tmp_path / folder / "mark.json").touch()
+    assert steps.in_former("mark.json", good) == str(tmp_path / "notebooks/alice/b/checkpoint/last.pt")
+    for mark, file in (
+        ("mark.json", {**good, "sha256": "0" * 64}),
+        ("other.json", good),
+        ("mark.json", {**good, "at": "x"}),
+    ):
+        with pytest.raises(steps.StepError, match="former attempt") as error:
+            steps.in_former(mark, file)
+        assert "launch resume" in error.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "place"),
+    [
+        ("kaggle-dataset", "alice/reef", "datasets/alice/reef"),
+        ("kaggle-dataset", "alice/reef/3", "reef"),
+        ("kaggle-dataset", "alice/reef", "alice/reef"),
+        ("kaggle-competition", "cots", "competitions/cots"),
+        ("kaggle-competition", "cots", "cots"),
+    ],
+)
+def test_what_is_attached_is_found_in_every_layout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, name: str, place: str
+) -> None:
+    monkeypatch.setenv("KAGGLE_INPUT_ROOT", str(tmp_path / "input"))
+    with pytest.raises(steps.StepError, match="there is nothing"):
+        steps.mounted(kind, name)
+    (tmp_path / "input/another").mkdir(parents=True)
+    with pytest.raises(steps.StepError, match="there is another"):
+        steps.mounted(kind, name)
+    (tmp_path / "input" / place / "images").mkdir(parents=True)
+    assert steps.mounted(kind, name) == str(tmp_path / "input" / place)
+
+
 # Installing, in an image of our own.
 
 
@@ -223,9 +270,13 @@ class Image:
 
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A venv with pip, copied by each test: making one takes seconds."""
+    """A venv with pip, copied by each test. Python's own copy of pip is unpacked: `ensurepip` takes seconds."""
     root = tmp_path_factory.mktemp("image")
-    venv.create(root / "image", with_pip=True, symlinks=True)
+    venv.create(root / "image", symlinks=True)
+    (wheel,) = (Path(ensurepip.__file__).parent / "_bundled").glob("pip-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(Image(root).site)
+    subprocess.run([str(Image(root).python), "-m", "pip", "help", "install"], check=True, capture_output=True)
     return root
 
 
@@ -255,6 +306,7 @@ def test_wheels_are_installed_without_internet_and_without_touching_torch(image:
     assert image.installed("numpy") == "2.0.2"
 
 
+@pytest.mark.slow
 def test_another_version_than_the_image_has_replaces_it(image: Image) -> None:
     image.has("ultralytics", "8.3.0")
     image.wheel("ultralytics", "8.4.190", "torch>=1.8")
@@ -262,6 +314,7 @@ def test_another_version_than_the_image_has_replaces_it(image: Image) -> None:
     assert image.installed("ultralytics") == "8.4.190"
 
 
+@pytest.mark.slow
 def test_what_would_need_another_torch_is_refused(image: Image) -> None:
     image.wheel("ultralytics", "8.4.190", "torch>=2.9")
     image.wheel("torch", "2.9.0")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from launcher.runs.state import RunState
-from tests.backends.kaggle.world import Launch, session_of
+from tests.backends.kaggle.world import Launch, session_of, slow
 from tests.chaos.harness import Arena
 from tests.emulators.kaggle import KaggleEmulator
 from tests.worker.laid import until
@@ -76,7 +76,7 @@ def battle(root: Path, kaggle: KaggleEmulator, seed: int, at: float) -> None:
     assert len(record.attempts) == 1
 
 
-@pytest.mark.parametrize("at", [0.9, 1.6])
+@pytest.mark.parametrize("at", [0.9, *slow(1.6)])
 def test_a_launcher_that_is_killed_leaves_one_kernel_that_the_next_goes_on_with(
     tmp_path: Path, kaggle: KaggleEmulator, at: float
 ) -> None:
@@ -109,6 +109,7 @@ def test_detached_and_attached_again(launch: Launch, kaggle: KaggleEmulator) -> 
     assert kaggle.counters.sessions_started == 1
 
 
+@pytest.mark.slow
 def test_an_interrupted_launch_leaves_the_kernel_alone_and_attach_follows_it(
     launch: Launch, kaggle: KaggleEmulator
 ) -> None:
@@ -166,6 +167,7 @@ def test_cancel_says_when_kaggle_does_not_answer(launch: Launch, kaggle: KaggleE
     assert kaggle.processes_alive == 0
 
 
+@pytest.mark.slow
 def test_two_launches_of_one_spec_are_one_kernel(launch: Launch, kaggle: KaggleEmulator) -> None:
     launch.slow(0.5)
     launchers = [begin(launch), begin(launch)]

@@ -10,20 +10,22 @@ import pytest
 from backends.kaggle import KaggleBackend, account
 from backends.kaggle.account import Account
 from backends.kaggle.kernel import source
-from launcher.backend import Attached, Need, State
+from launcher.backend import Attached, Attempt, Need, State
 from launcher.errors import CapacityError, QuotaError, RemoteError, SamerunError, SpecError
 from launcher.runs.events import read as read_events
 from launcher.runs.state import RunState
 from launcher.settings import Settings
 from launcher.testing import watched
 from launcher.testing.attempts import AttemptMaker
-from tests.backends.kaggle.world import Launch, meanwhile
+from tests.backends.kaggle.world import Launch, meanwhile, slow
 from tests.emulators.kaggle import KaggleEmulator
 
 NAMED = {"options": {"wheels": "alice/no-such-wheels"}}
 
 
-@pytest.mark.parametrize("kind", ["cut-before", "429", "503", "lose-reply", "500-after", "cut-middle", "short-body"])
+@pytest.mark.parametrize(
+    "kind", ["cut-before", "lose-reply", *slow("429", "503", "500-after", "cut-middle", "short-body")]
+)
 def test_a_push_whose_answer_is_lost_is_one_kernel(
     backend: KaggleBackend, make_attempt: AttemptMaker, kaggle: KaggleEmulator, kind: str
 ) -> None:
@@ -36,6 +38,18 @@ def test_a_push_whose_answer_is_lost_is_one_kernel(
     assert watched.ended(backend, handle, 30).state is State.SUCCEEDED
     assert [len(kernel.versions) for kernel in kaggle.kernels] == [1]
     assert kaggle.counters.calls["SaveKernel"] == (2 if kind in ("cut-before", "429", "503") else 1)
+
+
+def killed_after_the_push(backend: KaggleBackend, attempt: Attempt) -> None:
+    """As a launcher that is gone before it looks at the answer."""
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Account, "_as_asked", killed)
+        with pytest.raises(KeyboardInterrupt):
+            watched.submitted(backend, attempt)
 
 
 def test_a_kernel_that_shows_late_is_waited_for(
@@ -75,9 +89,7 @@ def test_a_kernel_at_another_name_is_owned_so_that_it_can_be_reaped(
     """Its launcher was killed before it saw where the kernel had landed."""
     attempt = make_attempt(epochs=1)
     kaggle.faults.add("wrong-slug", on="alice/*")
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Account, "_as_asked", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        watched.submitted(backend, attempt)
+    killed_after_the_push(backend, attempt)
     (handle,) = KaggleBackend(settings).owned()
     assert handle.attempt == attempt.id
     other = KaggleBackend(settings)
@@ -100,9 +112,7 @@ def test_a_source_that_was_left_out_is_noticed_by_the_next_launch_too(
     backend: KaggleBackend, settings: Settings, make_attempt: AttemptMaker, kaggle: KaggleEmulator
 ) -> None:
     attempt = make_attempt(epochs=1, hold=1, need=Need("cpu", **NAMED))  # type: ignore[arg-type]
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Account, "_as_asked", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        watched.submitted(backend, attempt)
+    killed_after_the_push(backend, attempt)
     assert len(kaggle.kernels) == 1
     with pytest.raises(SpecError, match="no-such-wheels"):
         KaggleBackend(settings).find(attempt)
@@ -146,6 +156,7 @@ def test_without_a_free_session_a_run_ends_with_4(launch: Launch, kaggle: Kaggle
     assert launch.record.state is RunState.FAILED
 
 
+@pytest.mark.slow
 def test_a_run_that_had_a_session_waits_for_the_next(launch: Launch, kaggle: KaggleEmulator) -> None:
     """A session that was lost still counts for a while (kaggle-cli#185)."""
     kaggle.settings.linger_seconds, kaggle.settings.max_cpu_sessions = 2.0, 1
@@ -211,7 +222,7 @@ def test_a_dataset_that_lost_a_file_is_made_again(launch: Launch, kaggle: Kaggle
 
 
 def test_unchanged_data_is_not_sent_again(launch: Launch, kaggle: KaggleEmulator) -> None:
-    spec = ["data={reef: {seed: 1, train_videos: 2, val_videos: 1, frames: 8, width: 640, height: 360}}"]
+    spec = ["data={reef: {seed: 1, train_videos: 1, val_videos: 1, frames: 3, width: 640, height: 360}}"]
     assert launch.run(*spec) == 0
     first = kaggle.counters.bytes_in
     uploads = kaggle.counters.calls["upload"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -257,3 +259,15 @@ def test_a_size_that_is_no_number_is_an_error_of_ours(server: Server, service: S
 )
 def test_every_form_of_a_ref_is_read(ref: str) -> None:
     assert slug_of(ref) == "alice/x"
+
+
+def test_a_thread_that_has_ended_leaves_no_connection_open(server: Server, service: Service) -> None:
+    for _ in range(3):
+        thread = threading.Thread(target=service.quota)
+        thread.start()
+        thread.join()
+    gc.collect()
+    assert len(server.requests) == 3
+    assert len(service.wire._clients) == 0
+    service.quota()
+    assert len(service.wire._clients) == 1

@@ -49,6 +49,11 @@ def settings_for(kaggle: KaggleEmulator, folder: Path, **more: Any) -> Settings:
     return Settings(runs_dir=folder / "runs", cache_dir=folder / "cache", **values)
 
 
+def slow(*values: object) -> list[object]:
+    """Values of a parameter whose tests are not for every day."""
+    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
+
+
 class Launch:
     """`launch` in this process: `launch("a.yaml", "--backend", "kaggle")` is an exit code; without words, the spec.
 

@@ -20,7 +20,7 @@ from backends.kaggle import uploads
 from backends.kaggle.datasets import Datasets, Pinned, Wanted
 from backends.kaggle.refusals import UnansweredError
 from launcher.backend import InputFile
-from launcher.errors import IntegrityError, RemoteError
+from launcher.errors import IntegrityError, RemoteError, StorageError
 from launcher.files import try_lock
 from tests.backends.kaggle.datasets.bench import (
     QUICK,
@@ -224,6 +224,14 @@ def test_another_launch_that_does_not_get_on_is_not_waited_for_for_ever(
     with try_lock(folder / f"{wanted.slug}.lock"), pytest.raises(RemoteError, match="does not get on"):
         datasets.ensure(wanted, Told())
     assert datasets.ensure(wanted, Told()).version == 1
+
+
+def test_a_place_where_nothing_can_be_locked_is_a_storage_error(
+    datasets: Datasets, wanted: Wanted, tmp_path: Path
+) -> None:
+    (tmp_path / f"cache/kaggle/uploads/{wanted.slug}.lock").mkdir(parents=True)
+    with pytest.raises(StorageError, match="locking"):
+        datasets.ensure(wanted, Told())
 
 
 # The journal

@@ -219,6 +219,14 @@ def test_who_gives_up_while_it_is_processed_is_heard(
         )
 
 
+def test_who_gave_up_before_is_heard_before_kaggle_is_asked(
+    kaggle: KaggleEmulator, datasets: Datasets, wanted: Wanted
+) -> None:
+    with pytest.raises(RuntimeError, match="enough"):
+        datasets.ensure(wanted, Told(lambda done: RuntimeError("enough")))
+    assert not kaggle.counters.calls
+
+
 def test_a_state_that_nobody_knows_is_waited_out(kaggle: KaggleEmulator, datasets: Datasets, wanted: Wanted) -> None:
     kaggle.faults.add("unknown-enum", on="GetDatasetStatus", times=2)
     assert datasets.ensure(wanted, Told()).version == 1
