@@ -34,7 +34,7 @@ from benchmarks.harness import (
 from launcher.backend import Attempt
 from launcher.bundle.pack import Bundle
 from launcher.runs import create
-from launcher.runs.drive import Driver
+from launcher.runs.driving.drive import Driver
 from launcher.runs.store import Store
 from launcher.settings import Settings
 from launcher.spec.load import LoadedSpec, load_spec

@@ -22,6 +22,7 @@ class Finding:
     """One thing to say about a spec, a dataset, a machine or a run.
 
     `code` is stable: scripts may rely on it. `evidence` is what was seen here, `source` where the claim comes from.
+    An error whose code ends in `.no-credentials` or `.no-quota` is one of access, with the exit code of that.
     """
 
     code: str
@@ -30,6 +31,11 @@ class Finding:
     evidence: str = ""
     remedy: str = ""
     source: str = ""
+
+    @property
+    def is_access(self) -> bool:
+        """Whether it says that the account lacks something, not that the spec is wrong."""
+        return self.code.rpartition(".")[2] in ("no-credentials", "no-quota")
 
     def as_json(self) -> dict[str, str]:
         """Plain values, for `--json` and run.json."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backends.kaggle.kernel import source
 from backends.kaggle.kernel.source import Head
+from backends.kaggle.threads import side_by_side
 from launcher.backend import (
     Attached,
     Attempt,
@@ -199,11 +199,8 @@ class KaggleBackend(Backend[KaggleRequest]):
             account = self._account()
         except RemoteError as error:
             return {handle.attempt: Status(State.UNKNOWN, error.message) for handle in handles}
-        if len(handles) == 1:
-            return {handles[0].attempt: account.status(handles[0])}
-        with ThreadPoolExecutor(max_workers=8) as pool:
-            found = pool.map(account.status, handles)
-            return {handle.attempt: status for handle, status in zip(handles, found, strict=True)}
+        found = side_by_side(account.status, handles)
+        return {handle.attempt: status for handle, status in zip(handles, found, strict=True)}
 
     def lines(self, handle: Handle, cursor: str, wait: float) -> Lines:
         """From the kernel's log; the cursor counts lines."""

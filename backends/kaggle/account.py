@@ -11,19 +11,20 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backends.kaggle import blobs
-from backends.kaggle.answers import Kernel, KernelState, Push, Pushed
+from backends.kaggle.client import blobs
+from backends.kaggle.client.answers import Kernel, KernelState, Push, Pushed
+from backends.kaggle.client.logs import PAUSES, LogReader
+from backends.kaggle.client.refusals import NotThereError, UnansweredError
+from backends.kaggle.client.service import Service, sign_in
+from backends.kaggle.client.wire import Limits
 from backends.kaggle.datasets import Datasets, Waits
 from backends.kaggle.kernel import source
-from backends.kaggle.logs import PAUSES, LogReader
-from backends.kaggle.refusals import NotThereError, UnansweredError
-from backends.kaggle.service import Service, sign_in
+from backends.kaggle.threads import side_by_side
 from backends.kaggle.watching import EXIT, Watch, is_listed
-from backends.kaggle.wire import Limits
 from launcher.backend import Attempt, Handle, InputFile, Lines, RemoteFile, Status
 from launcher.errors import IntegrityError, Problem, RemoteError, SamerunError, SpecError
 from launcher.files import lock, storage
@@ -56,7 +57,7 @@ class Account:
         self._unusable: set[str] = set()  # kernels whose output Kaggle does not attach
         self._notes = settings.cache_dir / "kaggle" / "pushes"
         self._poll_s = settings.kaggle_poll_seconds
-        self._watches: dict[str, Watch] = {}
+        self._watches: dict[tuple[str, str], Watch] = {}
         self._lock = threading.Lock()
 
     @classmethod
@@ -71,7 +72,9 @@ class Account:
         """See `Backend.submit`."""
         with storage("noting what is pushed", self._notes):
             self._notes.mkdir(parents=True, exist_ok=True)
-        with lock(self._notes / f"{request.slug}.lock"):  # a second push would be a second session
+        with ExitStack() as held:
+            with storage("noting what is pushed", self._notes):
+                held.enter_context(lock(self._notes / f"{request.slug}.lock"))  # a second push is a second session
             return self.find(request.attempt.id) or self._push(request)
 
     def _push(self, request: KaggleRequest) -> Handle:
@@ -222,7 +225,7 @@ class Account:
 
     def fetch(self, handle: Handle, paths: Sequence[str], to: Path) -> None:
         """See `Backend.fetch`."""
-        from backends.kaggle import download
+        from backends.kaggle.client import download
 
         if not paths:
             return
@@ -263,15 +266,14 @@ class Account:
             return [f"{name} may not be deleted: {error.message}"]
         watch.close()
         with self._lock:
-            self._watches.pop(handle.attempt, None)
+            self._watches.pop(_key(handle), None)
         (self._notes / f"{watch.slug}.lock").unlink(missing_ok=True)
         return left
 
     def owned(self) -> list[Handle]:
         """See `Backend.owned`."""
         mine = [kernel for kernel in self.service.kernels() if kernel.ref.split("/")[-1].startswith(source.PREFIX)]
-        with ThreadPoolExecutor(max_workers=8) as pool:
-            return [handle for handle in pool.map(self._owned, mine) if handle is not None]
+        return [handle for handle in side_by_side(self._owned, mine) if handle is not None]
 
     def _owned(self, kernel: Kernel) -> Handle | None:
         try:
@@ -300,13 +302,18 @@ class Account:
 
     def _watch(self, handle: Handle) -> Watch:
         with self._lock:
-            watch = self._watches.get(handle.attempt)
+            watch = self._watches.get(_key(handle))
             if watch is None:
                 reader = LogReader(
                     lambda: self.service.wire.open_log(made.owner, made.slug, made.version), pauses=self._log_pauses
                 )
-                made = watch = self._watches[handle.attempt] = Watch(self.service, handle, reader, self._poll_s)
+                made = watch = self._watches[_key(handle)] = Watch(self.service, handle, reader, self._poll_s)
             return watch
+
+
+def _key(handle: Handle) -> tuple[str, str]:
+    """One attempt can have two kernels: its own, and one that Kaggle put elsewhere."""
+    return handle.attempt, str(handle.data.get("at", ""))
 
 
 def limits_for(settings: Settings) -> Limits:

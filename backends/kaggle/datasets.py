@@ -21,10 +21,10 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, Literal
 
-from backends.kaggle import blobs
-from backends.kaggle.answers import DatasetState
-from backends.kaggle.refusals import NotThereError, UnansweredError
-from backends.kaggle.service import Service
+from backends.kaggle.client import blobs
+from backends.kaggle.client.answers import DatasetState
+from backends.kaggle.client.refusals import NotThereError, UnansweredError
+from backends.kaggle.client.service import Service
 from backends.kaggle.uploads import Journal, Sender
 from launcher.backend import DataSource, InputFile, Stored, Tell
 from launcher.bundle.shards import PREFIX, ShardSet, lay_out

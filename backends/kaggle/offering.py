@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from importlib import metadata
 
-from backends.kaggle import credentials
 from backends.kaggle.account import limits_for
-from backends.kaggle.answers import KernelState, Quota
-from backends.kaggle.service import Service, ask_of, sign_in
+from backends.kaggle.client import credentials
+from backends.kaggle.client.answers import KernelState, Quota
+from backends.kaggle.client.service import Service, ask_of, sign_in
 from launcher.backend import Need, Offer, Option
 from launcher.errors import CredentialError, SamerunError
 from launcher.finding import Finding, Severity
@@ -121,7 +121,8 @@ def _quota(quota: Quota | None, *, needed: bool = False) -> Iterator[Finding]:
     message = f"{hours:.1f} of {total:g} h of GPU time are left this week{until}"
     remedy = "wait for the new week, or train elsewhere; resources.device=cpu needs no quota"
     if hours <= 0:
-        yield Finding("kaggle.quota", Severity.ERROR if needed else Severity.WARNING, message, remedy=remedy)
+        severity = Severity.ERROR if needed else Severity.WARNING
+        yield Finding("kaggle.no-quota", severity, message, remedy=remedy)
     elif hours < LOW_QUOTA_H:
         yield Finding("kaggle.quota", Severity.WARNING, message, remedy=remedy)
     else:

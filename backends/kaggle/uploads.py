@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from backends.kaggle import blobs
-from backends.kaggle.blobs import Blob, EndedError
-from backends.kaggle.refusals import RefusedError, UnansweredError
-from backends.kaggle.wire import Wire
+from backends.kaggle.client import blobs
+from backends.kaggle.client.blobs import Blob, EndedError
+from backends.kaggle.client.refusals import RefusedError, UnansweredError
+from backends.kaggle.client.wire import Wire
 from launcher.backend import Tell
 from launcher.bundle.shards import ShardSet
 from launcher.errors import IntegrityError, RemoteError

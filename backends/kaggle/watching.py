@@ -16,17 +16,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backends.kaggle.answers import KernelState
-from backends.kaggle.answers import Status as Told
+from backends.kaggle.client.answers import KernelState
+from backends.kaggle.client.answers import Status as Told
+from backends.kaggle.client.refusals import NotThereError
 from backends.kaggle.kernel.source import slug_of
-from backends.kaggle.refusals import NotThereError
 from launcher.backend import Handle, Lines, State, Status
 from launcher.errors import RemoteError, SamerunError
 from launcher.sync import manifest as manifests
 
 if TYPE_CHECKING:
-    from backends.kaggle.logs import LogReader
-    from backends.kaggle.service import Service
+    from backends.kaggle.client.logs import LogReader
+    from backends.kaggle.client.service import Service
 
 EXIT = "exit.json"
 STREAM = "stream.log"
@@ -308,7 +308,7 @@ class Watch:
 
         Raises RemoteError when the first is listed and does not come, and what the listing raises.
         """
-        from backends.kaggle import download
+        from backends.kaggle.client import download
 
         listed: set[str] = set()
 

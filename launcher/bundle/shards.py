@@ -7,7 +7,7 @@ file that is not what it was when it was hashed raises IntegrityError before its
 
 Headers are USTAR's, without extensions (Kaggle fails on a member called `@PaxHeader`); a content of 8 GiB or more,
 which USTAR's field cannot say, has its size in base 256, which GNU tar, BSD tar and Python read. An empty content has
-no member: the reader, `launcher.worker.unshard`, makes it.
+no member: the reader, `launcher.worker.data.unshard`, makes it.
 """
 
 from __future__ import annotations

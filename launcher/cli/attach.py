@@ -7,7 +7,7 @@ import argparse
 from launcher import registry
 from launcher.cli import out
 from launcher.cli.follow import exit_of, follow, summary
-from launcher.runs.release import left_over, tidy
+from launcher.runs.driving.release import left_over, tidy
 from launcher.runs.store import open_run
 from launcher.settings import Settings
 

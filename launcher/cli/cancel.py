@@ -12,10 +12,10 @@ from launcher.backend import Feature
 from launcher.cli import out
 from launcher.cli.follow import summary
 from launcher.errors import Exit, RemoteError
-from launcher.runs import attempts
-from launcher.runs.drive import Driver
+from launcher.runs.driving import attempts
+from launcher.runs.driving.drive import Driver
+from launcher.runs.driving.release import left_over, tidy
 from launcher.runs.record import RunRecord
-from launcher.runs.release import left_over, tidy
 from launcher.runs.state import RunState
 from launcher.runs.store import Store, open_run
 from launcher.settings import Settings

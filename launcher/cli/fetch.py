@@ -8,9 +8,9 @@ from launcher import registry
 from launcher.cli import out
 from launcher.cli.follow import follow
 from launcher.errors import Exit
-from launcher.runs.collect import collect
+from launcher.runs.driving.collect import collect
+from launcher.runs.driving.release import left_over, tidy
 from launcher.runs.look import look
-from launcher.runs.release import left_over, tidy
 from launcher.runs.state import RunState
 from launcher.runs.store import open_run
 from launcher.settings import Settings

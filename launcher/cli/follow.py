@@ -14,7 +14,7 @@ from typing import Any
 from launcher.backend import Backend
 from launcher.cli import out, table
 from launcher.errors import Exit, RemoteError, SamerunError
-from launcher.runs.drive import Driver, Progress
+from launcher.runs.driving.drive import Driver, Progress
 from launcher.runs.events import Event
 from launcher.runs.events import read as read_events
 from launcher.runs.record import RunRecord

@@ -6,7 +6,7 @@ import sys
 
 from launcher import registry
 from launcher.cli import out
-from launcher.cli.planning import planned, show
+from launcher.cli.planning import planned, refusal, show
 from launcher.cli.progress import bars
 from launcher.cli.run import parser
 from launcher.errors import Exit, SamerunError
@@ -37,5 +37,5 @@ def main(argv: list[str]) -> int:
             out.emit({"backend": name, **plan.as_json()})
         else:
             show(plan, full=True, to=sys.stdout)
-        codes.append(Exit.USAGE if plan.errors else Exit.OK)
+        codes.append(refusal(plan.errors) if plan.errors else Exit.OK)
     return Exit.OK if Exit.OK in codes else codes[0]

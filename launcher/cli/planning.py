@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
 from launcher.backend import Backend
 from launcher.cli import out
+from launcher.errors import Exit
 from launcher.finding import Finding, Severity
 from launcher.installed import installed
 from launcher.runs import attached, create
-from launcher.runs.attempts import needed
+from launcher.runs.driving.attempts import needed
 from launcher.settings import Settings
 from launcher.spec.arguments import Arguments
 from launcher.spec.load import LoadedSpec
@@ -53,6 +54,11 @@ def _of_others(backend: Backend[Any], options: Mapping[str, Any]) -> list[Findin
     names = sorted(f"resources.{name}" for name in options if name not in backend.options)
     text = f"{backend.name} has no use for {', '.join(names)}"
     return [Finding("resources.of-another-backend", Severity.INFO, text)] if names else []
+
+
+def refusal(errors: Iterable[Finding]) -> Exit:
+    """The exit code for findings that keep a run from being started."""
+    return Exit.ACCESS if all(finding.is_access for finding in errors) else Exit.USAGE
 
 
 def show(plan: Plan, *, full: bool = False, to: TextIO | None = None) -> None:

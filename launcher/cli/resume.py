@@ -9,11 +9,13 @@ from launcher import registry
 from launcher.backend import Backend
 from launcher.cli import out
 from launcher.cli.follow import follow
-from launcher.errors import Exit, NotFoundError
-from launcher.finding import Severity
-from launcher.runs import attached, attempts
+from launcher.cli.planning import refusal
+from launcher.errors import NotFoundError
+from launcher.finding import Finding, Severity
+from launcher.runs import attached
+from launcher.runs.driving import attempts
+from launcher.runs.driving.release import tidy
 from launcher.runs.record import RunRecord
-from launcher.runs.release import tidy
 from launcher.runs.state import RunState
 from launcher.runs.store import open_run
 from launcher.settings import Settings
@@ -41,18 +43,16 @@ def main(argv: list[str]) -> int:
     )
     backend = registry.load(name, settings)
     again = record.state.ended
-    if name != record.backend and _refused(settings, backend, record):
-        return Exit.USAGE
+    if name != record.backend and (errors := _errors(settings, backend, record)):
+        out.print_findings(errors)
+        out.say(f"launch: {backend.name} cannot take {record.id}; nothing was started")
+        return refusal(errors)
     return follow(store, settings, backend, record, as_json=args.json, detach=args.detach, resume=again)
 
 
-def _refused(settings: Settings, backend: Backend[Any], record: RunRecord) -> bool:
-    """Whether the other backend cannot take the run; says why."""
+def _errors(settings: Settings, backend: Backend[Any], record: RunRecord) -> list[Finding]:
+    """Why the other backend cannot take the run."""
     data = attached.attached(record.data)
     found = [*backend.offer(attempts.needed(record.resources, backend, data)).findings]
     found += attached.refusal(settings, backend, data)
-    errors = [finding for finding in found if finding.severity is Severity.ERROR]
-    out.print_findings(errors)
-    if errors:
-        out.say(f"launch: {backend.name} cannot take {record.id}; nothing was started")
-    return bool(errors)
+    return [finding for finding in found if finding.severity is Severity.ERROR]

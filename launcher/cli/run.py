@@ -10,7 +10,7 @@ from launcher import registry
 from launcher.backend import Backend
 from launcher.cli import out
 from launcher.cli.follow import follow
-from launcher.cli.planning import planned, show
+from launcher.cli.planning import planned, refusal, show
 from launcher.cli.progress import bars
 from launcher.errors import Exit
 from launcher.runs import create
@@ -59,7 +59,7 @@ def main(argv: list[str]) -> int:
             if args.json:
                 out.emit({"error": "plan", "findings": [finding.as_json() for finding in plan.findings]})
             out.say("launch: the plan has errors; nothing was started")
-            return Exit.USAGE
+            return refusal(plan.errors)
         bundle = create.pack_bundle(settings, loaded, data)
     out.say(f"  bundle   {bundle.digest[:12]}{'' if bundle.packed else ' (unchanged, not packed again)'}")
     if args.dry_run:
@@ -107,7 +107,7 @@ def dry_run(
     """Show the request that a run would send. Nothing is written but the cache."""
     import json
 
-    from launcher.runs import attempts
+    from launcher.runs.driving import attempts
     from launcher.runs.record import AttemptRecord
 
     store = Store(settings.runs_dir)

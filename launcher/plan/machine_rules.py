@@ -29,7 +29,7 @@ FIXED_BY_WORKER = (
     "TMPDIR",
     "ULTRALYTICS_API_KEY",
 )
-"""Variables that launcher/worker/train.py sets or removes, whatever the spec says."""
+"""Variables that launcher/worker/training/train.py sets or removes, whatever the spec says."""
 OTHER_TASKS = ("seg", "pose", "cls", "obb", "sem", "depth")
 PINS_SOURCE = "samerun: the run is what its spec says, or it is not started"
 _CPU_OR_GPU = "resources.device: cpu, or a machine with CUDA"

@@ -17,7 +17,7 @@ def look(settings: Settings, store: Store, record: RunRecord) -> RunRecord:
     if record.state.ended or record.state is RunState.COLLECTING or not record.attempt or not record.attempt.handle:
         return record
     from launcher import registry
-    from launcher.runs.drive import Driver
+    from launcher.runs.driving.drive import Driver
 
     try:
         with store.looking(record.id) as free:

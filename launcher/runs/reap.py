@@ -13,8 +13,8 @@ from typing import Any
 
 from launcher.backend import Backend, Feature, Handle, State, Stored
 from launcher.errors import SamerunError
+from launcher.runs.driving.release import left_over, tidy
 from launcher.runs.record import RunRecord
-from launcher.runs.release import left_over, tidy
 from launcher.runs.store import Store
 from launcher.settings import Settings
 

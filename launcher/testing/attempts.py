@@ -132,7 +132,7 @@ class AttemptMaker:
         return DataSource(root, hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest())
 
     def _checkpoint(self, attempt: str, epoch: int) -> tuple[dict[str, Any] | None, list[InputFile]]:
-        """What launcher.runs.attempts sends along with a resumed attempt."""
+        """What launcher.runs.driving.attempts sends along with a resumed attempt."""
         if not epoch:
             return None, []
         rows = "".join(f"{number},{number * 0.1},0.5\n" for number in range(1, epoch + 1))

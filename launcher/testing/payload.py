@@ -57,7 +57,7 @@ class Stub:
         self._check_inputs()
         sys.stdout.buffer.write(bytes.fromhex(self.option("write")))
         sys.stdout.flush()
-        resume = self.worker.checkpoint.newest(self.box) or self.worker.checkpoint.adopt(self.box)
+        resume = self.worker.training.checkpoint.newest(self.box) or self.worker.training.checkpoint.adopt(self.box)
         self._begin(resume)
         for epoch in range(resume.epoch + 1 if resume else 1, self.epochs + 1):
             self._misbehave(epoch)
@@ -100,7 +100,7 @@ class Stub:
     def _begin(self, resume: Any) -> None:
         os.makedirs(os.path.join(self.box.train, "weights"), exist_ok=True)
         if resume is not None:
-            self.worker.checkpoint.restore(self.box, resume)
+            self.worker.training.checkpoint.restore(self.box, resume)
             self.emit("resumed", epoch=resume.epoch)
         else:
             self._write("results.csv", b"epoch,time,metrics/mAP50(B)\n")
@@ -129,8 +129,8 @@ class Stub:
         self._write("results.csv", f"{epoch},{epoch * 0.1},{share}\n".encode(), "ab")
         for name in ("last.pt", "best.pt"):
             self._write(os.path.join("weights", name), f"weights of epoch {epoch}\n".encode() * 100)
-        kept = self.worker.checkpoint.set_aside(self.box, epoch, epoch == self.epochs, True)
-        self.worker.checkpoint.announce(self.box, kept)
+        kept = self.worker.training.checkpoint.set_aside(self.box, epoch, epoch == self.epochs, True)
+        self.worker.training.checkpoint.announce(self.box, kept)
         metrics = {"metrics/mAP50(B)": share}
         self.emit("epoch", epoch=epoch, epochs=self.epochs, metrics=metrics, losses={}, seconds=0.0)
         self.emit("checkpoint", epoch=epoch)
@@ -151,9 +151,9 @@ def main(root: str) -> int:
     """Returns 0 when done, 75 when out of time, 1 when it failed."""
     sys.path.insert(0, os.path.join(root, "in", "worker.pyz"))
     import samerun_worker.box  # type: ignore[import-not-found]
-    import samerun_worker.checkpoint  # type: ignore[import-not-found]
     import samerun_worker.events  # type: ignore[import-not-found]
     import samerun_worker.manifest  # type: ignore[import-not-found]
+    import samerun_worker.training.checkpoint  # type: ignore[import-not-found]
 
     worker = samerun_worker
     worker.Box, worker.EXIT_EXPIRED = worker.box.Box, worker.box.EXIT_EXPIRED

@@ -11,7 +11,7 @@ def main(argv):  # type: (list[str]) -> int
 
         return nurse()
     if len(argv) == 2 and argv[0] == "train":
-        from .train import train
+        from .training.train import train
 
         return train(argv[1])
     if len(argv) == 2 and argv[0] == "prove":

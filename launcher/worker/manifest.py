@@ -66,7 +66,7 @@ def write_final(box: Box, complete: bool) -> str:
     files = {path: {**entry(box.out, path), "written": _written(box.out, path)} for path in train_files(box.out)}
     checkpoint = None
     if not complete:
-        from .checkpoint import newest
+        from .training.checkpoint import newest
 
         checkpoint = newest(box)
     if checkpoint is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from launcher import registry
-from launcher.runs import following
+from launcher.runs.driving import following
 from tests.runs.scripted import Loaded, World
 
 

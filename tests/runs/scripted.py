@@ -32,7 +32,7 @@ from launcher.backend import (
 from launcher.bundle.pack import pack
 from launcher.errors import RemoteError
 from launcher.finding import Finding
-from launcher.runs.drive import Driver
+from launcher.runs.driving.drive import Driver
 from launcher.runs.record import RunRecord
 from launcher.runs.state import RunState
 from launcher.runs.store import Store

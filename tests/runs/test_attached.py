@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.backend import Attached, DataSource
-from launcher.runs import attached, attempts
+from launcher.runs import attached
+from launcher.runs.driving import attempts
 from launcher.runs.events import Event
 from launcher.runs.record import AttemptRecord
 from launcher.runs.store import Store

@@ -11,7 +11,7 @@ import pytest
 from launcher import registry
 from launcher.backend import State
 from launcher.errors import Exit, IntegrityError
-from launcher.runs import attempts, collect, release
+from launcher.runs.driving import attempts, collect, release
 from launcher.runs.state import RunState
 from launcher.runs.store import Store
 from tests.runs.scripted import ARGS, BEST, CSV, DONE, LAST, Machine, Work, World, verified

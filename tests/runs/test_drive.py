@@ -12,8 +12,9 @@ import pytest
 
 from launcher.backend import State
 from launcher.errors import CapacityError, Exit, RemoteError
-from launcher.runs import attempts, events
+from launcher.runs import events
 from launcher.runs import record as records
+from launcher.runs.driving import attempts
 from launcher.runs.state import RunState
 from launcher.runs.store import Store
 from tests.runs.scripted import ARGS, BEST, CSV, DONE, LAST, Killed, Machine, Work, World, silent, verified

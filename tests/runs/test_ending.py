@@ -12,9 +12,9 @@ import pytest
 from launcher.backend import State
 from launcher.cli import attach, cancel, fetch, logs, ps, resume
 from launcher.errors import SpecError
-from launcher.runs import following
+from launcher.runs.driving import following
+from launcher.runs.driving.release import left_over, tidy
 from launcher.runs.look import look
-from launcher.runs.release import left_over, tidy
 from launcher.runs.state import RunState
 from tests.runs.scripted import (
     DONE,

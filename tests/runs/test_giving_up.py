@@ -10,7 +10,7 @@ import pytest
 from launcher.backend import Feature, State
 from launcher.cli import cancel
 from launcher.errors import RemoteError
-from launcher.runs.release import left_over
+from launcher.runs.driving.release import left_over
 from launcher.runs.state import RunState
 from tests.runs.scripted import (
     DONE,

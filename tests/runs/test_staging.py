@@ -10,8 +10,8 @@ import pytest
 
 from launcher.backend import State
 from launcher.errors import CapacityError, RemoteError
-from launcher.runs.following import Progress
-from launcher.runs.staging import GivenUpError, Step, Teller
+from launcher.runs.driving.following import Progress
+from launcher.runs.driving.staging import GivenUpError, Step, Teller
 from launcher.runs.state import RunState
 from tests.runs.scripted import DONE, Machine, World
 

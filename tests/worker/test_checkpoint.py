@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from launcher.sync.manifest import parse
-from launcher.worker import checkpoint, manifest
+from launcher.worker import manifest
 from launcher.worker.box import Box
+from launcher.worker.training import checkpoint
 from tests.worker.laid import ROOT
 
 
@@ -126,7 +127,7 @@ def test_killed_by_the_system_while_it_sets_aside_the_newest_is_whole(box: Box) 
     script = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
-from launcher.worker import checkpoint
+from launcher.worker.training import checkpoint
 from launcher.worker.box import Box
 box = Box({box.root!r})
 for epoch in range(1, 10000):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from launcher.sync.manifest import Manifest, parse
-from launcher.worker.checkpoint import TARGETS
+from launcher.worker.training.checkpoint import TARGETS
 from tests.worker.laid import ROOT, Laid, until
 
 SLOW_THEN = f"""

@@ -14,10 +14,9 @@ import yaml
 
 from launcher.data.check import examine
 from launcher.data.dataset import read_dataset
-from launcher.worker import view
 from launcher.worker.box import Box
-from launcher.worker.data import listing
-from launcher.worker.guard import GuardError
+from launcher.worker.data import listing, view
+from launcher.worker.training.guard import GuardError
 from tests.data.trees import jpeg, picture, sound, write
 from tests.worker.test_train import Told
 

@@ -35,7 +35,7 @@ with open(os.path.join(target, "data.yaml"), "w") as stream:
     stream.write(f"path: {target}\\ntrain: images/train\\nval: val.txt\\nnames: [star]\\n")
 """
 TRAIN = """
-from samerun_worker import view
+from samerun_worker.data import view
 from samerun_worker.data import listing
 listing.ensure(box, emit)
 say(view.make(box) + "\\n")

@@ -18,7 +18,7 @@ LOADING = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from launcher.worker.box import Box
-from launcher.worker.train import temporary
+from launcher.worker.training.train import temporary
 temporary(Box(sys.argv[2]))
 import tempfile, torch
 class Numbers(torch.utils.data.Dataset):

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from launcher.bundle import shards as module
 from launcher.bundle.shards import ShardSet, lay_out
-from launcher.worker import unshard
-from launcher.worker.unshard import ShardError
+from launcher.worker.data import unshard
+from launcher.worker.data.unshard import ShardError
 from tests.bundle.sharded import CONTENTS, LOOSE, TARGETS, digest_of, laid_out, members_of, whole, written
 
 
@@ -28,7 +28,7 @@ def listing(contents: list[bytes]) -> list[dict[str, Any]]:
     ]
 
 
-FORMS = ("archives", "folders", "in place", "folders named like archives", "mixed")
+FORMS = ("archives", "folders", "folders in folders", "in place", "folders named like archives", "mixed")
 
 
 def mounted(made: ShardSet, folder: Path, form: str) -> None:
@@ -36,11 +36,12 @@ def mounted(made: ShardSet, folder: Path, form: str) -> None:
     folder.mkdir(parents=True)
     (folder / made.index_name).write_bytes(made.index)
     for number, shard in enumerate(made.shards):
-        now = FORMS[number % 4] if form == "mixed" else form
+        now = FORMS[number % 5] if form == "mixed" else form
         if now == "archives":
             (folder / shard.name).write_bytes(whole(shard))
             continue
-        base = folder / {"folders": shard.stem, "in place": ".", "folders named like archives": shard.name}[now]
+        places = {"folders": shard.stem, "in place": ".", "folders named like archives": shard.name}
+        base = folder / {**places, "folders in folders": f"{shard.stem}/{shard.stem}"}[now]
         for name, data in members_of(whole(shard)).items():
             (base / name).parent.mkdir(parents=True, exist_ok=True)
             (base / name).write_bytes(data)

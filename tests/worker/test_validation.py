@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from launcher.worker.validation import Numbers
+from launcher.worker.training.validation import Numbers
 
 torch = pytest.importorskip("torch")
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from launcher.worker import view
 from launcher.worker.box import Box
+from launcher.worker.data import view
 
 ODD = ["plain", "with space", "it's", 'a "quote"', "ünïcödé", "日本", "😀", "$(x);&", "#hash: {a}", "- dash", "%d"]
 

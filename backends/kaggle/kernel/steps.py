@@ -79,7 +79,7 @@ def version_of(name: str) -> str | None:
 def attach(box: str, plan: dict) -> None:  # type: ignore[type-arg]
     """Find what was attached, and lay it where the worker looks: files into in/, the dataset at work/source."""
     sys.path.insert(0, os.path.join(box, "in", "worker.pyz"))
-    from samerun_worker import unshard  # type: ignore[import-not-found]
+    from samerun_worker.data import unshard  # type: ignore[import-not-found]
 
     scratch = os.path.join(box, "work", "unpacked")
     for carried in plan["carried"]:
@@ -126,14 +126,25 @@ def mounted(kind: str, name: str) -> str:
     owner, slug = ([*name.split("/"), ""])[:2] if kind == "kaggle-dataset" else ("", name)
     places = [("datasets", owner, slug), (owner, slug), ("competitions", slug), (slug,)]
     for place in places:
-        path = os.path.join(root(), *(part for part in place if part))
-        if os.path.isdir(path) and os.listdir(path):
+        path = below(root(), [part for part in place if part])
+        if path is not None and os.listdir(path):
             return path
     there = ", ".join(sorted(os.listdir(root()))) if os.path.isdir(root()) else "nothing"
     raise StepError(
         f"{name} is not attached: below {root()} there is {there}",
         "check its name, that your account can read it, and (a competition) that you have accepted its rules",
     )
+
+
+def below(folder: str, parts: list[str]) -> str | None:
+    """A folder by its parts, written in capitals or not: names of Kaggle's have both forms, and mounts one of them."""
+    for part in parts:
+        names = os.listdir(folder) if os.path.isdir(folder) else []
+        same = sorted((name for name in names if name.lower() == part.lower()), key=lambda name: name != part)
+        if not same:
+            return None
+        folder = os.path.join(folder, same[0])
+    return folder if os.path.isdir(folder) else None
 
 
 def found(wanted) -> Iterator[str]:  # type: ignore[no-untyped-def]

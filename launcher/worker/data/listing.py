@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from ..box import write_json
-from ..guard import GuardError
+from ..training.guard import GuardError
 from . import dataset as reading
 from .fingerprint import FileDigest, Fingerprint, compose, splits_digest
 

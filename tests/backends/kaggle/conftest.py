@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from backends.kaggle import KaggleBackend
-from launcher.runs import following
+from launcher.runs.driving import following
 from launcher.settings import Settings
 from launcher.testing.attempts import AttemptMaker
 from tests.backends.kaggle import world

@@ -15,9 +15,9 @@ import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backends.kaggle.blobs import Blob, EndedError, Patience, start, upload
-from backends.kaggle.refusals import RefusedError, UnansweredError
-from backends.kaggle.wire import Limits, Wire
+from backends.kaggle.client.blobs import Blob, EndedError, Patience, start, upload
+from backends.kaggle.client.refusals import RefusedError, UnansweredError
+from backends.kaggle.client.wire import Limits, Wire
 from launcher.errors import IntegrityError, SamerunError, StorageError
 from tests.backends.kaggle.scripted import Reply, Request, Server, in_turn, says, serving
 

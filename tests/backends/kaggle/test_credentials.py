@@ -17,10 +17,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends.kaggle.credentials import Ask, Credential, Found, Kind, Renewed, Secret, check, choose, find, renewed
-from backends.kaggle.refusals import UnansweredError
-from backends.kaggle.service import ask_of, sign_in
-from backends.kaggle.wire import Limits
+from backends.kaggle.client.credentials import (
+    Ask,
+    Credential,
+    Found,
+    Kind,
+    Renewed,
+    Secret,
+    check,
+    choose,
+    find,
+    renewed,
+)
+from backends.kaggle.client.refusals import UnansweredError
+from backends.kaggle.client.service import ask_of, sign_in
+from backends.kaggle.client.wire import Limits
 from launcher.errors import CredentialError
 from launcher.finding import Severity
 from tests.backends.kaggle.scripted import Reply, Request, Server, in_turn, says, serving

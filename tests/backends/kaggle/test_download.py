@@ -15,8 +15,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from backends.kaggle.download import Patience, fetch, is_safe
-from backends.kaggle.refusals import UnansweredError
+from backends.kaggle.client.download import Patience, fetch, is_safe
+from backends.kaggle.client.refusals import UnansweredError
 from launcher.errors import CredentialError, StorageError
 from tests.backends.kaggle.scripted import Reply, Request, Server, serving
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from backends.kaggle import KaggleBackend, account
-from backends.kaggle.wire import Limits
+from backends.kaggle.client.wire import Limits
 from launcher.backend import State
 from launcher.runs.events import read as read_events
 from launcher.runs.state import RunState
@@ -77,7 +77,7 @@ def test_retry_after_is_waited_for(launch: Launch, kaggle: KaggleEmulator) -> No
 def test_an_answer_that_never_comes_is_given_up_in_time(
     launch: Launch, kaggle: KaggleEmulator, monkeypatch: pytest.MonkeyPatch, on: str
 ) -> None:
-    from backends.kaggle import download
+    from backends.kaggle.client import download
 
     @dataclass(frozen=True)
     class Brief(download.Patience):

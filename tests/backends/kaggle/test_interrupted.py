@@ -16,21 +16,21 @@ from tests.backends.kaggle.scripted import Reply, serving
 ROOT = Path(__file__).parents[3]
 WORK = {
     "download": """
-from backends.kaggle.download import fetch
+from backends.kaggle.client.download import fetch
 fetch(["a", "b"], Path(sys.argv[2]), lambda: {name: f"{sys.argv[1]}/{name}" for name in "ab"})
 """,
     "upload": """
-from backends.kaggle.blobs import Blob, upload
+from backends.kaggle.client.blobs import Blob, upload
 upload(Blob("a", 9, "t", sys.argv[1]), lambda offset, n: b"x" * n, fresh=True)
 """,
     "log": """
-from backends.kaggle.logs import LogReader
-from backends.kaggle.wire import Wire
+from backends.kaggle.client.logs import LogReader
+from backends.kaggle.client.wire import Wire
 LogReader(lambda: Wire(None, endpoint=sys.argv[1]).open_log("alice", "x")).lines(0, 60)
 """,
     "call": """
-from backends.kaggle.service import Service
-from backends.kaggle.wire import Wire
+from backends.kaggle.client.service import Service
+from backends.kaggle.client.wire import Wire
 Service(Wire(None, endpoint=sys.argv[1]), "alice").quota()
 """,
 }

@@ -176,6 +176,8 @@ def test_a_former_checkpoint_counts_by_its_bytes(tmp_path: Path, monkeypatch: py
         ("kaggle-dataset", "alice/reef", "alice/reef"),
         ("kaggle-competition", "cots", "competitions/cots"),
         ("kaggle-competition", "cots", "cots"),
+        ("kaggle-dataset", "Cornell-University/arxiv", "datasets/cornell-university/arxiv"),
+        ("kaggle-competition", "Kannada-MNIST", "kannada-mnist"),
     ],
 )
 def test_what_is_attached_is_found_in_every_layout(

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backends.kaggle.logs import REPLAYS, LogReader
-from backends.kaggle.refusals import UnansweredError
-from backends.kaggle.wire import Limits, LogStream, Wire
+from backends.kaggle.client.logs import REPLAYS, LogReader
+from backends.kaggle.client.refusals import UnansweredError
+from backends.kaggle.client.wire import Limits, LogStream, Wire
 from launcher.errors import CredentialError
 from tests.backends.kaggle.scripted import Reply, Request, in_turn, says, serving
 from tests.backends.kaggle.test_records import END, cut, expected, places, record, sse, texts

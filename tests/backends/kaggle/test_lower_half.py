@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from backends.kaggle import blobs, download
-from backends.kaggle.answers import DatasetState, KernelState, Push
-from backends.kaggle.logs import LogReader
-from backends.kaggle.refusals import NotThereError, UnansweredError
-from backends.kaggle.service import Service, sign_in
-from backends.kaggle.wire import Limits, Wire
+from backends.kaggle.client import blobs, download
+from backends.kaggle.client.answers import DatasetState, KernelState, Push
+from backends.kaggle.client.logs import LogReader
+from backends.kaggle.client.refusals import NotThereError, UnansweredError
+from backends.kaggle.client.service import Service, sign_in
+from backends.kaggle.client.wire import Limits, Wire
 from tests.emulators.kaggle import KaggleEmulator
 
 LIMITS = Limits(connect=2, silence=5, answer=5, total=10, pauses=(0.05, 0.1))

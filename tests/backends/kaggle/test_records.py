@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends.kaggle import records
-from backends.kaggle.records import Lines, Mark, array, events
+from backends.kaggle.client import records
+from backends.kaggle.client.records import Lines, Mark, array, events
 
 END = b"data: END_OF_LOG\n\n"
 texts = st.text(st.one_of(st.sampled_from('ab\n\r {}"\\é☃😀'), st.characters(exclude_categories=["Cs"])), max_size=200)

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from backends.kaggle.answers import DatasetState, KernelState, Push, Quota, slug_of
-from backends.kaggle.credentials import Credential, Kind, Secret
-from backends.kaggle.refusals import NotThereError, RefusedError, UnansweredError
-from backends.kaggle.service import PAGE, Service, sign_in
-from backends.kaggle.wire import Limits, Wire
+from backends.kaggle.client.answers import DatasetState, KernelState, Push, Quota, slug_of
+from backends.kaggle.client.credentials import Credential, Kind, Secret
+from backends.kaggle.client.refusals import NotThereError, RefusedError, UnansweredError
+from backends.kaggle.client.service import PAGE, Service, sign_in
+from backends.kaggle.client.wire import Limits, Wire
 from launcher.errors import CapacityError, CredentialError, SpecError
 from tests.backends.kaggle.scripted import Reply, Request, Server, in_turn, says, serving
 

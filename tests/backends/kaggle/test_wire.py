@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
-from backends.kaggle import wire
-from backends.kaggle.credentials import Credential, Kind, Secret
-from backends.kaggle.refusals import SENTENCES, NotThereError, RefusedError, UnansweredError, UnreadableError
-from backends.kaggle.wire import Limits, Wire
+from backends.kaggle.client import wire
+from backends.kaggle.client.credentials import Credential, Kind, Secret
+from backends.kaggle.client.refusals import SENTENCES, NotThereError, RefusedError, UnansweredError, UnreadableError
+from backends.kaggle.client.wire import Limits, Wire
 from launcher.errors import CapacityError, CredentialError, QuotaError, SamerunError, SpecError
 from tests.backends.kaggle.scripted import Reply, Request, Server, in_turn, says, serving
 
@@ -309,7 +309,7 @@ def test_known_sentences_have_classes_wherever_they_stand(
 
 
 def test_every_sentence_of_the_table_has_an_example_and_a_source() -> None:
-    from backends.kaggle.refusals import known
+    from backends.kaggle.client.refusals import known
 
     used = {known(text) for text in KNOWN} | {known("Unauthenticated")}
     assert used >= set(SENTENCES)
@@ -360,8 +360,8 @@ def test_a_secret_that_no_header_can_hold_is_not_shown_by_the_error(server: Serv
 
 def test_importing_the_backend_imports_no_client() -> None:
     code = (
-        "import sys, backends.kaggle, backends.kaggle.wire, backends.kaggle.service, backends.kaggle.download, "
-        "backends.kaggle.logs, backends.kaggle.blobs, backends.kaggle.credentials\n"
+        "import sys, backends.kaggle\n"
+        "from backends.kaggle.client import blobs, credentials, download, logs, service, wire\n"
         "print([name for name in ('kagglesdk', 'kaggle', 'requests', 'urllib3') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from backends.kaggle import blobs
-from backends.kaggle.credentials import Credential, Kind, Secret
+from backends.kaggle.client import blobs
+from backends.kaggle.client.credentials import Credential, Kind, Secret
+from backends.kaggle.client.service import Service
+from backends.kaggle.client.wire import Limits, Wire
 from backends.kaggle.datasets import Datasets, Pinned, Waits, Wanted
-from backends.kaggle.service import Service
-from backends.kaggle.wire import Limits, Wire
 from launcher.backend import InputFile
 from launcher.bundle.shards import lay_out
-from launcher.worker import unshard
+from launcher.worker.data import unshard
 from tests.emulators.kaggle import KaggleEmulator
 
 ROOT = Path(__file__).parents[4]

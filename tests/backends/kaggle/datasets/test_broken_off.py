@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from backends.kaggle import uploads
+from backends.kaggle.client.refusals import UnansweredError
 from backends.kaggle.datasets import Datasets, Pinned, Wanted
-from backends.kaggle.refusals import UnansweredError
 from launcher.backend import InputFile
 from launcher.errors import IntegrityError, RemoteError, StorageError
 from launcher.files import try_lock

@@ -11,10 +11,10 @@ import pytest
 
 from backends.kaggle import datasets as module
 from backends.kaggle import uploads
-from backends.kaggle.answers import DatasetState
+from backends.kaggle.client.answers import DatasetState
+from backends.kaggle.client.refusals import RefusedError, UnansweredError
+from backends.kaggle.client.service import Service
 from backends.kaggle.datasets import Datasets, Waits, Wanted
-from backends.kaggle.refusals import RefusedError, UnansweredError
-from backends.kaggle.service import Service
 from launcher.backend import InputFile
 from launcher.errors import DataError, IntegrityError, RemoteError
 from tests.backends.kaggle.datasets.bench import (

@@ -12,11 +12,11 @@ from dataclasses import replace
 
 from launcher.backend import Attempt, Handle, State, Status
 from launcher.errors import CapacityError, IntegrityError, RemoteError, SamerunError
-from launcher.runs import attempts, collect
-from launcher.runs.following import Follower, Observer, Progress
+from launcher.runs.driving import attempts, collect
+from launcher.runs.driving.following import Follower, Observer, Progress
+from launcher.runs.driving.release import give_back
+from launcher.runs.driving.staging import GivenUpError
 from launcher.runs.record import AttemptRecord, RunRecord
-from launcher.runs.release import give_back
-from launcher.runs.staging import GivenUpError
 from launcher.runs.state import RunState
 from launcher.runs.store import now
 

@@ -17,8 +17,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from backends.kaggle.records import Lines, Mark, Record, array, events
-from backends.kaggle.wire import LogStream
+from backends.kaggle.client.records import Lines, Mark, Record, array, events
+from backends.kaggle.client.wire import LogStream
 from launcher.errors import CredentialError, SamerunError
 
 KEEP = 8 << 20  # characters

@@ -11,7 +11,7 @@ from typing import Any
 
 from launcher.backend import Backend
 from launcher.errors import SamerunError
-from launcher.runs import collect
+from launcher.runs.driving import collect
 from launcher.runs.record import AttemptRecord, RunRecord
 from launcher.runs.state import RunState
 from launcher.runs.store import Store

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from backends.kaggle import credentials, wire
-from backends.kaggle.answers import (
+from backends.kaggle.client import credentials, wire
+from backends.kaggle.client.answers import (
     Dataset,
     DatasetState,
     Kernel,
@@ -31,9 +31,9 @@ from backends.kaggle.answers import (
     sizes_in,
     user_in,
 )
-from backends.kaggle.credentials import Ask, Credential, Kind, Renewed, Secret
-from backends.kaggle.refusals import NotThereError, RefusedError, UnansweredError, UnreadableError
-from backends.kaggle.wire import Limits, Wire
+from backends.kaggle.client.credentials import Ask, Credential, Kind, Renewed, Secret
+from backends.kaggle.client.refusals import NotThereError, RefusedError, UnansweredError, UnreadableError
+from backends.kaggle.client.wire import Limits, Wire
 from launcher.errors import CredentialError
 from launcher.finding import Finding
 

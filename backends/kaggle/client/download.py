@@ -209,7 +209,7 @@ class _Fetcher:
 
     def interrupt(self) -> None:
         """End what runs, from another thread."""
-        from backends.kaggle import http
+        from backends.kaggle.client import http
 
         self._stop.set()
         for response in list(self._running):
@@ -278,7 +278,7 @@ class _Fetcher:
         raise _LeftError("it was stopped")
 
     def _session(self) -> requests.Session:
-        from backends.kaggle import http
+        from backends.kaggle.client import http
 
         session: requests.Session | None = getattr(self._own, "session", None)
         if session is None:
@@ -310,7 +310,7 @@ class _Transfer:
         """Raises _AgainError, _LeftError; returns when the part is whole."""
         import requests
 
-        from backends.kaggle import http
+        from backends.kaggle.client import http
 
         at = self._part.stat().st_size if self._part.exists() and self.tag else 0
         headers = {"Range": f"bytes={at}-", "If-Range": self.tag} if at and self.tag else {}
@@ -337,7 +337,7 @@ class _Transfer:
 
     def _accepted(self, response: requests.Response, at: int) -> int | None:
         """The size of the whole file, where this answer says it and is one that a file can come from."""
-        from backends.kaggle import http
+        from backends.kaggle.client import http
 
         status = response.status_code
         if passing := http.passing(status, response, "downloading"):
@@ -367,7 +367,7 @@ class _Transfer:
     def _take(self, response: requests.Response, at: int) -> None:
         import requests
 
-        from backends.kaggle import http
+        from backends.kaggle.client import http
 
         since, taken = time.monotonic(), 0
         with self._part.open("ab" if at else "wb") as stream:

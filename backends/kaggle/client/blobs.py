@@ -21,9 +21,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from backends.kaggle import wire
-from backends.kaggle.refusals import NotThereError, RefusedError, UnansweredError, clean
-from backends.kaggle.wire import Wire
+from backends.kaggle.client import wire
+from backends.kaggle.client.refusals import NotThereError, RefusedError, UnansweredError, clean
+from backends.kaggle.client.wire import Wire
 from launcher.errors import IntegrityError, StorageError
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def upload(
     `fresh`: nothing was sent yet, so the server is not asked first. Raises EndedError, RefusedError, UnansweredError
     when it does not get on, IntegrityError when the file is shorter than it was, StorageError when it cannot be read.
     """
-    from backends.kaggle import http
+    from backends.kaggle.client import http
 
     patience = patience or Patience()
     own = session or http.transfers(patience.silence, patience.silence)
@@ -167,7 +167,7 @@ class _Sender:
     def _put(self, body: Any, headers: Mapping[str, str]) -> int:
         import requests
 
-        from backends.kaggle import http
+        from backends.kaggle.client import http
 
         doing = f"uploading {self._blob.name}"
         try:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from backends.kaggle.credentials import Renewed, Secret
-from backends.kaggle.refusals import refusal
+from backends.kaggle.client.credentials import Renewed, Secret
+from backends.kaggle.client.refusals import refusal
 
 
 class KernelState(enum.StrEnum):

@@ -29,8 +29,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from backends.kaggle.credentials import SETTINGS_PAGE, Credential, Kind, sendable
-from backends.kaggle.refusals import NotThereError, UnansweredError, UnreadableError, clean, known, refusal
+from backends.kaggle.client.credentials import SETTINGS_PAGE, Credential, Kind, sendable
+from backends.kaggle.client.refusals import NotThereError, UnansweredError, UnreadableError, clean, known, refusal
 from launcher.errors import CredentialError, SamerunError, SpecError
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ class Wire:
 
     def open_log(self, owner: str, slug: str, version: int | None = None) -> LogStream:
         """The log as a stream. Tried once: the reader knows how often to come back. Raises as `call` does."""
-        from backends.kaggle import http
+        from backends.kaggle.client import http
 
         doing = f"reading the log of {owner}/{slug}"
         session = self._session(doing)
@@ -216,7 +216,7 @@ class Wire:
         """Turn all that the SDK and `requests` raise into ours."""
         import requests
 
-        from backends.kaggle import http
+        from backends.kaggle.client import http
 
         try:
             yield
@@ -234,7 +234,7 @@ class Wire:
             raise UnreadableError(f"{doing}: an answer that the client cannot read: {seen}") from None
 
     def _said_no(self, response: requests.Response | None, thing: bool, doing: str) -> SamerunError:
-        from backends.kaggle import http
+        from backends.kaggle.client import http
 
         if response is None:
             return UnansweredError(f"{doing}: the answer is an error without an answer")
@@ -306,7 +306,7 @@ def _new_client(endpoint: str, user_agent: str, limits: Limits) -> Any:
     Private parts used, with a contract test each: `_http_client`, `_endpoint`, `_signed_in`, `_init_session`,
     `_session`.
     """
-    from backends.kaggle import http
+    from backends.kaggle.client import http
 
     sdk = _sdk("kaggle_client")
     client = sdk.KaggleClient(env=sdk.KaggleEnv.PROD, user_agent=user_agent, response_processor=_only_objects)

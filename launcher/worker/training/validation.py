@@ -17,11 +17,11 @@ import json
 import os
 from typing import Any
 
-from .box import write_bytes
+from ..box import write_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .box import Json
+    from ..box import Json
 
 NAME = "validation.json"
 CURVES = ("precision-recall", "f1-confidence", "precision-confidence", "recall-confidence")

@@ -21,7 +21,7 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
-from backends.kaggle.refusals import UnansweredError
+from backends.kaggle.client.refusals import UnansweredError
 
 CHUNK = 1 << 16
 ANSWER_LIMIT = 64 << 20  # bytes; the largest known answer holds a whole log, which our worker keeps to some MB

@@ -12,13 +12,13 @@ import json
 import os
 import shutil
 
-from . import manifest
-from .box import Box, read_json, write_bytes
-from .data.listing import file as listing_of
+from .. import manifest
+from ..box import Box, read_json, write_bytes
+from .listing import file as listing_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .box import Json
+    from ..box import Json
 
 DONE = "data.yaml"
 

@@ -13,12 +13,13 @@ from typing import Any, TypeVar
 
 from launcher.backend import Backend, Feature, Handle, State, Status
 from launcher.errors import RemoteError
-from launcher.runs import attached, collect
+from launcher.runs import attached
+from launcher.runs.driving import collect
+from launcher.runs.driving.partial import Partial
+from launcher.runs.driving.staging import Step, Teller
 from launcher.runs.events import Event, Mirror
 from launcher.runs.events import read as read_events
-from launcher.runs.partial import Partial
 from launcher.runs.record import RunRecord
-from launcher.runs.staging import Step, Teller
 from launcher.runs.state import OF_BACKEND, RunState
 from launcher.runs.store import Store, now
 from launcher.settings import Settings

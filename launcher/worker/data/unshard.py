@@ -152,7 +152,8 @@ def _look(
             continue
         name = shards[number]["name"]
         archive = os.path.join(folder, name)
-        bases = [os.path.join(folder, name[: -len(".tar")]), archive, folder]
+        stem = name[: -len(".tar")]
+        bases = [os.path.join(folder, stem), os.path.join(folder, stem, stem), archive, folder]
         if os.path.isfile(archive):
             try:
                 _extract(archive, {digest: left[digest] for digest in digests}, scratch)

@@ -17,7 +17,7 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .box import Json
+    from ..box import Json
 
 PINNED = ("ultralytics", "torch")
 DEAD_EPOCHS = 2  # epochs in a row without any box and dfl loss after which mps is not believed

@@ -9,7 +9,7 @@ from typing import Any
 
 from launcher.backend import Backend, Handle
 from launcher.errors import IntegrityError, RemoteError, StorageError
-from launcher.runs import collect
+from launcher.runs.driving import collect
 
 
 class Partial:

@@ -14,12 +14,12 @@ import os
 import shutil
 from dataclasses import dataclass
 
-from . import manifest
-from .box import Box, write_json
+from .. import manifest
+from ..box import Box, write_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .box import Json
+    from ..box import Json
 
 KEEP = 2
 META = "checkpoint.json"

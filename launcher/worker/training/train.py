@@ -21,15 +21,16 @@ import time
 import traceback
 from typing import Any
 
-from . import checkpoint, manifest, scratch, validation, view
-from .box import EXIT_EXPIRED, Box, read_json
-from .data import listing
-from .events import Emitter, hold_lifeline
+from .. import manifest, scratch
+from ..box import EXIT_EXPIRED, Box, read_json
+from ..data import listing, view
+from ..events import Emitter, hold_lifeline
+from . import checkpoint, validation
 from .guard import Guard, GuardError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .box import Json
+    from ..box import Json
 
 VERSIONS = ("ultralytics", "torch", "torchvision", "numpy", "opencv-python", "pillow")
 LEAVE_MARGIN = 1.2  # epochs of time that must be left before the deadline to begin another one
