@@ -16,7 +16,7 @@ from tests.worker.laid import ROOT, Laid
 
 VERSIONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 SOURCES = sorted((ROOT / "launcher/worker").rglob("*.py"))
-STAYS = ("__init__", "__main__", "box", "supervise", "stream", "scratch", "manifest", "checkpoint")
+STAYS = ("__init__", "__main__", "box", "supervise", "stream", "scratch", "manifest", "training/checkpoint")
 """What the supervisor imports, at its start or for its last word."""
 
 

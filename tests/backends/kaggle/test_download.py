@@ -387,4 +387,7 @@ def test_whatever_breaks_the_file_is_whole_or_is_not_there(
         bucket.tags = tags
         bucket.faults = {"a": [PAGES.get(fault, fault) for fault in broken]}
         left = bring(bucket, to)
-    assert present(to) == ({} if left else {"a": data})
+    # What comes whole and larger twice is handed over: the caller has its digest.
+    twice = {PAGES[fault].body for fault in broken if fault in PAGES and broken.count(fault) > 1}
+    larger = [{"a": body} for body in twice if len(body) > len(data)]
+    assert present(to) in ([{}] if left else [{"a": data}, *larger])

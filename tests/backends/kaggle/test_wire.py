@@ -370,7 +370,7 @@ def test_importing_the_backend_imports_no_client() -> None:
 
 def test_the_first_call_prints_nothing_and_does_not_import_the_module_that_signs_in(server: Server) -> None:
     code = (
-        "import sys\nfrom backends.kaggle import wire\n"
+        "import sys\nfrom backends.kaggle.client import wire\n"
         f"wire.Wire(None, endpoint={server.url!r}).call(wire.QUOTA, {{}}, str, doing='x')\n"
         "assert 'kagglesdk' in sys.modules and 'kaggle' not in sys.modules"
     )
