@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 WIDE = 200
 """Columns where no terminal says how many it has."""
 NONE = "–"
+FORM = 1
+"""Of the `--json`: counted up when something in it gets another name or meaning."""
+FORMULA = tuple("=+-@\t\r\n＝＋－＠")
+"""What a spreadsheet takes for the beginning of a formula: OWASP, "CSV Injection"."""
 
 
 def main(argv: list[str]) -> int:
@@ -39,7 +43,7 @@ def main(argv: list[str]) -> int:
         written.append(_write(args.csv, table_csv(said).encode("utf-8", "replace")))
     if args.json:
         found = {name: value for name, value in said.as_json().items() if name not in ("runs", "progressions")}
-        out.emit({**found, "files": [str(file) for file in written]})
+        out.emit({"version": FORM, **found, "files": [str(file) for file in written]})
         return Exit.OK
     _print(said)
     for file in written:
@@ -64,20 +68,28 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 
 
 def table_csv(said: Comparison) -> str:
-    """The table as CSV: a row a run, metrics by Ultralytics' names, what is not known empty."""
-    from launcher.analysis.model import METRICS
+    """The table as CSV: a row a run, metrics by Ultralytics' names, what is not known empty.
 
+    The metrics of boxes are always there, those of masks, poses and classes where a run has them. A text that a
+    spreadsheet would run as a formula has a `'` in front.
+    """
+    from launcher.analysis.model import METRICS
+    from launcher.analysis.numbers import metric_names
+
+    names = tuple(dict.fromkeys((*METRICS, *metric_names(*said.runs))))
     to = io.StringIO()
     head = ["id", "name", "status", "epochs_done", "epochs_asked", "best_epoch", "seconds", "seed", "group", "changes"]
     writer = csv.writer(to, lineterminator="\n")
-    writer.writerow([*head, *(f"final {name}" for name in METRICS), *(f"best {name}" for name in METRICS)])
+    writer.writerow([*head, *(f"final {name}" for name in names), *(f"best {name}" for name in names)])
     for row in said.rows:
-        values = [row.id, row.name, row.status, row.epochs_done, row.epochs_asked, row.best_epoch, row.seconds]
-        values += [row.seed, row.group, "; ".join(row.changes)]
-        writer.writerow(
-            [*values, *(row.final.get(name) for name in METRICS), *(row.best.get(name) for name in METRICS)]
-        )
+        values = [_inert(row.id), _inert(row.name), row.status, row.epochs_done, row.epochs_asked, row.best_epoch]
+        values += [row.seconds, row.seed, row.group, _inert("; ".join(row.changes))]
+        writer.writerow([*values, *(row.final.get(name) for name in names), *(row.best.get(name) for name in names)])
     return to.getvalue()
+
+
+def _inert(text: str) -> str:
+    return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def _write(file: Path, data: bytes) -> Path:
@@ -97,6 +109,8 @@ def _print(said: Comparison) -> None:
 
     names = unique(said.runs)
     console = Console(width=None if sys.stdout.isatty() else WIDE, highlight=False)
+    head = f"Metrics of the last epoch, with their changes against {names[0]}; best: those of the best epoch."
+    console.print(Text(head), soft_wrap=True)
     console.print(_table(said, names))
     for name, row in list(zip(names, said.rows, strict=True))[1:]:
         changed = "; ".join(row.changes) or "nothing that is known"
@@ -109,25 +123,28 @@ def _table(said: Comparison, names: list[str]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    from launcher.analysis.model import LABELS, METRICS
+    from launcher.analysis.model import LABELS
     from launcher.analysis.numbers import duration
+    from launcher.report.tables import compared, share
 
+    last, best = compared(said.runs)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("run", "status", "epochs", "best"):
-        table.add_column(title, justify="right" if title in ("epochs", "best") else "left", overflow="fold")
-    for metric in METRICS:
-        table.add_column(LABELS[metric], justify="right")
+    for title in ("run", "status"):
+        table.add_column(title, overflow="fold")
+    for title in ("epochs", *(LABELS[name] for name in last), "best epoch", *(f"best {LABELS[name]}" for name in best)):
+        table.add_column(title, justify="right")
     table.add_column("time", justify="right")
     for name, row in zip(names, said.rows, strict=True):
         epochs = f"{row.epochs_done}/{row.epochs_asked}" if row.epochs_asked else str(row.epochs_done)
-        cells = [name, str(row.status), epochs, str(row.best_epoch or NONE)]
-        cells += [_metric(row, metric) for metric in METRICS]
+        cells = [name, str(row.status), epochs, *(_metric(row, metric) for metric in last)]
+        cells += [str(row.best_epoch or NONE), *(share(row.best.get(metric)) for metric in best)]
         cells.append(duration(row.seconds) if row.seconds is not None else NONE)
         table.add_row(*map(Text, cells))
     return table
 
 
 def _metric(row: ComparisonRow, name: str) -> str:
-    value, change = row.final.get(name), row.final_changes.get(name)
-    text = NONE if value is None else f"{value:.3f}"
+    from launcher.report.tables import share
+
+    text, change = share(row.final.get(name)), row.final_changes.get(name)
     return f"{text} {change.percent}" if change and change.percent else text

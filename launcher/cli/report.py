@@ -10,10 +10,14 @@ from launcher.cli import out
 from launcher.errors import Exit, StorageError
 
 if TYPE_CHECKING:
-    from launcher.analysis.model import Analysis
+    from launcher.analysis.model import Analysis, RunView
 
 LANDMARK = "report-charts"
 """The folder for `--charts`, beside the report."""
+FORM = 1
+"""Of the `--json`: counted up when something in it gets another name or meaning."""
+POSITIVES_OF = frozenset({"data", "split", "classes"})
+"""What the labelled boxes of a validation depend on."""
 
 
 def main(argv: list[str]) -> int:
@@ -25,7 +29,9 @@ def main(argv: list[str]) -> int:
 
     settings = Settings.load()
     run = load_run(args.run, settings, positives=args.positives)
-    references = [load_run(one, settings, positives=args.positives) for one in args.against]
+    references = [load_run(one, settings) for one in args.against]
+    if args.positives is not None:
+        references = [_counted(one, run, args.positives) for one in references]
     said = analyse(run, against=references)
     folder = args.out or home(run)
     try:
@@ -35,7 +41,7 @@ def main(argv: list[str]) -> int:
         raise StorageError(error.message, remedy="choose another folder with --out, or free this one") from error
     if args.json:
         files = {"html": str(written.html), "markdown": str(written.markdown), "charts": [str(one) for one in charts]}
-        out.emit({"run": run.id, **files, "analysis": said.as_json()})
+        out.emit({"version": FORM, "run": run.id, **files, "analysis": said.as_json()})
     else:
         _tell(said, [written.html, written.markdown, *charts])
     if args.open:
@@ -62,7 +68,10 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--charts", choices=("svg", "png"), help=f"draw each chart as a file, too, in {LANDMARK}/")
     parser.add_argument(
-        "--positives", type=_count, metavar="N", help="labelled boxes of the validation set, where the run has no count"
+        "--positives",
+        type=_count,
+        metavar="N",
+        help="labelled boxes of the validation set, where no count is known; also for a REF of the same data",
     )
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
     parser.add_argument("--json", action="store_true", help="files and the whole analysis as one JSON line on stdout")
@@ -73,6 +82,28 @@ def _count(text: str) -> int:
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of boxes")
     return int(text)
+
+
+def _counted(reference: RunView, run: RunView, positives: int) -> RunView:
+    """The reference with the count of the run's boxes, where it has none and was validated on the same ones.
+
+    Without a configuration, or where neither fingerprint nor path tells the data, that is not known.
+    """
+    from dataclasses import replace
+
+    from launcher.analysis.changes import differences
+
+    if reference.positives is not None:
+        return reference
+    pair = (run, reference)
+    prints = all(one.data.get("fingerprint") for one in pair)
+    paths = all(one.data.get("root") or one.data.get("yaml") for one in pair)
+    known = (prints or paths) and all(one.config.values or one.config.effective for one in pair)
+    same = known and not any(one.name in POSITIVES_OF for one in differences(pair))
+    if same:
+        return replace(reference, positives=positives)
+    out.say(f"  --positives is not used for {reference.id}: that it was validated on the same boxes is not known")
+    return reference
 
 
 def _charts(said: Analysis, folder: Path, kind: str) -> list[Path]:
@@ -97,7 +128,8 @@ def _tell(said: Analysis, files: list[Path]) -> None:
     head = said.summary
     name, *others = unique([said.run, *said.references])
     asked = f" of {head.epochs_asked}" if head.epochs_asked else ""
-    against = f", against {', '.join(others[:3])}{f' and {len(others) - 3} more' * (len(others) > 3)}" if others else ""
+    ended = [f"{other} ({view.status})" for other, view in zip(others, said.references, strict=True)]
+    against = f", against {', '.join(ended[:3])}{f' and {len(ended) - 3} more' * (len(ended) > 3)}" if ended else ""
     print(f"{name}: {head.status}, {head.epochs_done}{asked} epoch{'s' * (head.epochs_done != 1)}{against}")
     out.print_findings(said.key, full=False, to=sys.stdout)
     for file in files:

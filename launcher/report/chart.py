@@ -24,7 +24,7 @@ NAME_LIMIT = 48
 class Line:
     """One curve. `run` gives colour and symbol, `part` (`train`, `validation`) and `dash` tell what of the run it is.
 
-    `low` and `high` are a band around `y`, for several runs that differ only in their seed; empty without one.
+    `low` and `high` are a band around `y`, for several runs of one configuration; empty without one.
     `gain` is what Ultralytics multiplied the values by: None where it is not known, or where there is none.
     """
 

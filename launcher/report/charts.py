@@ -1,7 +1,8 @@
 """Which charts a report has: curves of metrics, losses, time, memory and learning rate, for one run or many.
 
-Runs that differ only in their seed are shown as one curve, their mean, in a band from the lowest to the highest;
-each of them can be shown as well. The run that the report is about always has a curve of its own.
+Runs of one configuration, which differ in seed and machine at most, are shown as one curve, their mean, in a band from
+the lowest to the highest; each of them can be shown as well. A run that did not end, and one that is another again,
+number for number, is in no band. The run that the report is about always has a curve of its own.
 """
 
 from __future__ import annotations
@@ -12,9 +13,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from launcher.analysis.model import LABELS as COLUMNS
 from launcher.analysis.model import (
-    LOSSES,
+    GAIN_OF,
     MAP50,
     MAP5095,
     PRECISION,
@@ -26,6 +26,9 @@ from launcher.analysis.model import (
     RunView,
     Series,
 )
+from launcher.analysis.model import LABELS as COLUMNS
+from launcher.analysis.numbers import metric_names
+from launcher.analysis.seeds import independent
 from launcher.report.chart import DASH, SOLID, Chart, Line
 from launcher.report.figure import spread
 
@@ -33,13 +36,19 @@ STALL = 8.0
 """Where the slowest epoch takes so many times the usual one, the time's axis is logarithmic. A choice for the eye."""
 MARKS = 14
 """More marks than this over a chart could not be read; the ones that matter most are kept."""
+FIRST = (MAP5095, MAP50, PRECISION, RECALL)
+"""Metrics of boxes in the order of their charts; those of masks, poses and classes follow."""
 RANK = ("best", "mosaic-closed", "gap", "restart")
+BAND = (
+    "A band reaches from the lowest to the highest of runs that differ in seed and machine at most. "
+    "Runs that did not end, or are another one again, are not in it."
+)
 Get = Callable[[RunView, Progression], Series]
 
 
 @dataclass(frozen=True)
 class Curve:
-    """What is shown as one curve: a run, or several that differ only in their seed. `number` gives its looks.
+    """What is shown as one curve: a run, or several of one configuration. `number` gives its looks.
 
     `shown`: visible when the page opens. Runs that are in a band are not.
     """
@@ -73,7 +82,7 @@ class Panel:
     def note(self) -> str:
         """What a reader must know of all its charts."""
         bands = any(curve.band for curve in self.curves)
-        return "A band reaches from the lowest to the highest of runs that differ only in their seed." if bands else ""
+        return BAND if bands else ""
 
     @property
     def switch(self) -> bool:
@@ -94,10 +103,13 @@ def charts(said: Analysis | Comparison) -> tuple[Chart, ...]:
 def panels(said: Analysis | Comparison) -> tuple[Panel, ...]:
     """The charts by the section of the report that they belong to: progression, losses, technical."""
     found = curves(said)
+    views, progressions = _runs(said)
+    metrics = dict.fromkeys((*FIRST, *metric_names(*views)))
+    losses = {name.split("/")[-1].removesuffix("_loss") for made in progressions for name in made.losses}
     marks = _marks(said.progression.marks if isinstance(said, Analysis) else ())
     made = {
-        "progression": [_metric(found, name, marks) for name in (MAP5095, MAP50, PRECISION, RECALL)],
-        "losses": [_loss(found, loss, marks) for loss in LOSSES],
+        "progression": [_metric(found, name, marks) for name in metrics],
+        "losses": [_loss(found, loss, marks) for loss in GAIN_OF if loss in losses],
         "technical": [_seconds(found, marks), _memory(found), _rates(found)],
     }
     drawn = {code: tuple(chart for chart in group if chart.drawable) for code, group in made.items()}
@@ -106,13 +118,15 @@ def panels(said: Analysis | Comparison) -> tuple[Panel, ...]:
 
 def curves(said: Analysis | Comparison) -> tuple[Curve, ...]:
     """The curves, each with its own number: the run or first run is 0, bands come before their members."""
-    views, progressions, groups = _runs(said)
+    views, progressions = _runs(said)
+    groups = _groups(said, views)
     names = unique(views)
     pairs = list(zip(views, progressions, strict=True))
     alone = {0} if isinstance(said, Analysis) else set()
+    banded = _banded(views, groups, alone)
     sets: dict[int, list[int]] = {}
     for at, group in enumerate(groups):
-        sets.setdefault(group if at not in alone else -1, []).append(at)
+        sets.setdefault(group if at in banded else -1 - at, []).append(at)
     units: list[tuple[str, list[int], bool]] = []
     for members in sets.values():
         if len(members) > 1:
@@ -126,8 +140,20 @@ def curves(said: Analysis | Comparison) -> tuple[Curve, ...]:
     )
 
 
+def _banded(views: Sequence[RunView], groups: Sequence[int], alone: set[int]) -> set[int]:
+    """Places of the runs that may be in a band with others of their group: as `Spread` counts them."""
+    found: set[int] = set()
+    for group in set(groups):
+        members = {id(views[at]): at for at in range(len(views)) if groups[at] == group and at not in alone}
+        found |= {members[id(view)] for view in independent([views[at] for at in members.values()])}
+    return found
+
+
 def unique(views: Sequence[RunView]) -> list[str]:
-    """A name for each run that no other has: its name, else its id, else with the folder around it, else a number."""
+    """A name for each run that no other has: its name, else its id, else with the folder around it, else a number.
+
+    Folders of one name come told apart already (`launcher.analysis`); a run of ours that was copied does not.
+    """
     ways: tuple[Callable[[RunView], str], ...] = (
         lambda view: view.name,
         lambda view: view.id if view.id.startswith(view.name) else f"{view.name} {view.id}",
@@ -144,16 +170,22 @@ def unique(views: Sequence[RunView]) -> list[str]:
     return found
 
 
-def _runs(said: Analysis | Comparison) -> tuple[list[RunView], list[Progression], list[int]]:
-    """All runs, what they did by epoch, and the number of the configuration of each."""
+def _runs(said: Analysis | Comparison) -> tuple[list[RunView], list[Progression]]:
+    """All runs, and what they did by epoch."""
     if isinstance(said, Comparison):
-        return list(said.runs), list(said.progressions), [row.group for row in said.rows]
-    views, progressions = [said.run, *said.references], [said.progression, *said.reference_progressions]
+        return list(said.runs), list(said.progressions)
+    return [said.run, *said.references], [said.progression, *said.reference_progressions]
+
+
+def _groups(said: Analysis | Comparison, views: Sequence[RunView]) -> list[int]:
+    """The number of the configuration of each run; of a report's few runs none has another's."""
+    if isinstance(said, Comparison):
+        return [row.group for row in said.rows]
     if len(views) < 3:
-        return views, progressions, list(range(len(views)))
+        return list(range(len(views)))
     from launcher.analysis.compare import compare
 
-    return views, progressions, [row.group for row in compare(views).rows]
+    return [row.group for row in compare(views).rows]
 
 
 def _column(kind: str, name: str) -> Get:
@@ -219,7 +251,7 @@ def _seconds(found: tuple[Curve, ...], marks: tuple[Mark, ...]) -> Chart:
     said = tuple(mark for mark in marks if mark.code != "best")
     return Chart(
         "seconds",
-        "time of an epoch",
+        "epoch time",
         "time (s)",
         lines,
         marks=said,

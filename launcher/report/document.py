@@ -14,6 +14,7 @@ import hashlib
 import html
 import importlib.util
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,9 +24,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from launcher import __version__
-from launcher.analysis.model import LABELS, METRICS, Analysis, Comparison, Status
-from launcher.analysis.numbers import duration, signed
+from launcher.analysis.model import ACCURACIES, LABELS, Analysis, Comparison, RunView, Status
+from launcher.analysis.numbers import duration
+from launcher.analysis.traps import INDEPENDENT
 from launcher.errors import SamerunError
+from launcher.finding import Finding
 from launcher.report import tables, validation
 from launcher.report.chart import Chart, words
 from launcher.report.charts import Curve, Panel, panels, unique
@@ -40,6 +43,11 @@ TEXT = 300_000
 """Bytes that the page's own text may take, at the most that it was seen to."""
 TEMPLATES = Path(__file__).with_name("templates")
 TONES = {Status.FINISHED: "better", Status.CRASHED: "worse", Status.NOT_STARTED: "worse"}
+UNTONED = frozenset(
+    {"validation-differs", "data-differs", "config-unknown", "mps-metrics"}
+    | {"unfinished", "epochs-done-differ", "within-seeds"}
+)
+"""Findings after which a change of a metric is called neither better nor worse."""
 PANELS = {"progression": "Progression", "losses": "Losses", "technical": "Time, memory, learning rate"}
 TITLES = {"summary": "Summary", "key": "Key findings", "pictures": "Pictures", "next": "Next runs to try"}
 
@@ -49,8 +57,8 @@ def page(analysis: Analysis) -> str:
     views = (analysis.run, *analysis.references)
     names = unique(views)
     pair = list(zip(names, views, strict=True))[:2]
-    reading = Reading(pair)
     numbers = [validation.read(name, view) for name, view in pair]
+    reading = Reading(pair, _drawn(numbers))
     shown = {panel.code: panel for panel in (*panels(analysis), *_curves(numbers))}
     packed = _pack(list(shown.values()))
     pictures = _pictures(reading.album(LIMIT - len(bundle().packed) - len(packed) - TEXT), numbers)
@@ -62,7 +70,10 @@ def page(analysis: Analysis) -> str:
         "report.html",
         said=analysis,
         names=names,
-        tone=TONES.get(analysis.summary.status, ""),
+        tones=TONES,
+        more=_statuses(analysis.references[1:]),
+        toned=_toned(analysis.findings),
+        independent=INDEPENDENT,
         links=[("summary", TITLES["summary"]), ("key", TITLES["key"]), *order],
         bodies=("configuration", "metrics", "progression", "losses", "technical", "files"),
         panels=shown,
@@ -80,6 +91,7 @@ def page(analysis: Analysis) -> str:
 def comparison_page(comparison: Comparison) -> str:
     """Several runs side by side, as HTML text of less than 5 MB."""
     shown = panels(comparison)
+    last, best = tables.compared(comparison.runs)
     names = unique(comparison.runs)
     parts = {"findings": "Findings", "runs": "Runs", "configuration": "Configuration"}
     parts |= {panel.code: PANELS[panel.code] for panel in shown}
@@ -92,7 +104,9 @@ def comparison_page(comparison: Comparison) -> str:
         titles=PANELS,
         spreads=[row for row in comparison.spreads if len(row.runs) > 1],
         links=list(parts.items()),
-        metrics=[(name, LABELS[name]) for name in METRICS],
+        metrics=last,
+        bests=best,
+        toned=_toned(comparison.findings),
         labels=LABELS,
         packed=_pack(list(shown)),
     )
@@ -133,16 +147,38 @@ def _curves(numbers: Sequence[Numbers]) -> list[Panel]:
     return [Panel("curves", drawn, tuple(Curve(at, one.name, ()) for at, one in enumerate(numbers)))] if drawn else []
 
 
+def _toned(findings: Sequence[Finding]) -> frozenset[str]:
+    """Metrics whose changes may be called better or worse: none where a finding says that they do not compare, and
+    never precision and recall, which are read at a threshold that moves."""
+    if any(one.code in UNTONED for one in findings):
+        return frozenset()
+    return frozenset(name for name in LABELS if "mAP" in name or name in ACCURACIES)
+
+
+def _statuses(runs: Sequence[RunView]) -> str:
+    """How many more runs there are, and how they ended."""
+    often = Counter(run.status.value for run in runs)
+    return f"{len(runs)} more ({', '.join(f'{count} {status}' for status, count in often.items())})" if runs else ""
+
+
+def _drawn(numbers: Sequence[Numbers]) -> dict[str, frozenset[str]]:
+    """By kind of picture the runs whose numbers the page shows instead; curves only where all runs have them."""
+    covered = all(set(one.curves) == set(validation.TITLES) for one in numbers)
+    return {
+        "matrices": frozenset(one.name for one in numbers if one.tabled),
+        "curves": frozenset(one.name for one in numbers if covered),
+    }
+
+
 def _pictures(found: Album, numbers: Sequence[Numbers]) -> Mapping[str, Any] | None:
     """What the section of pictures shows; None where there is nothing to show or to say."""
-    covered = all(set(one.curves) == set(validation.TITLES) for one in numbers)
     curves = (
         "As Ultralytics drew them, side by side: without the numbers behind them they cannot be laid over each other."
     )
     mosaics = "What was labelled, and what was found on the same images, each at the last validation of its run."
     kinds = [
         ("Confusion matrices", "", found.matrices),
-        ("Precision, recall and F1", curves, () if covered else found.curves),
+        ("Precision, recall and F1", curves, found.curves),
         ("Labels and predictions", mosaics, found.mosaics),
         ("Training data", "", found.data),
     ]
@@ -156,18 +192,13 @@ def _numbers(numbers: Sequence[Numbers]) -> Mapping[str, Any] | None:
     """What the numbers behind the pictures say; None where no run has any."""
     if not any(one.curves or one.confusion or one.sizes for one in numbers):
         return None
-
-    def shade(one: Numbers, count: float) -> int:
-        most = max(max(row) for row in one.confusion)
-        return round(45 * count / most) if most else 0
-
     rows = [(one.name, size) for one in numbers for size in one.sizes]
     order = list(dict.fromkeys(size.name for _, size in rows))
     return {
         "runs": numbers,
         "drawn": [one.name for one in numbers if one.curves],
         "sizes": sorted(rows, key=lambda row: order.index(row[1].name)),
-        "shade": shade,
+        "matrices": [one for one in numbers if one.tabled],
     }
 
 
@@ -219,7 +250,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"share": tables.share, "loss": tables.loss_text, "signed": signed, "words": words}
+    made.filters |= {"share": tables.share, "loss": tables.loss_text, "signed": tables.difference_text, "words": words}
     made.filters |= {"value": tables.value_text, "moment": tables.moment_text, "duration": duration}
     made.globals |= {"glyph": lambda number: symbol(number, GLYPHS), "linked": _linked, "palettes": (LIGHT, DARK)}
     return made

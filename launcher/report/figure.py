@@ -141,10 +141,13 @@ def _by_epoch(marks: tuple[Mark, ...]) -> list[tuple[int, str]]:
 
 def spread(members: list[tuple[tuple[float, ...], Series]]) -> tuple[tuple[float, ...], Series, Series, Series]:
     """Several runs' curves as one: epochs, mean, lowest and highest of those that have a number there."""
-    found: dict[float, list[float]] = {}
-    for epochs, values in members:
-        for epoch, value in zip(epochs, values, strict=True):
-            found.setdefault(epoch, []).extend([value] if math.isfinite(value) else [])
-    epochs = tuple(sorted(found))
-    each = [found[epoch] or [math.nan] for epoch in epochs]
+    epochs = tuple(sorted(set().union(*(own for own, _ in members))))
+    aligned = [values if own == epochs else _at(epochs, own, values) for own, values in members]
+    each = [[value for value in row if math.isfinite(value)] or [math.nan] for row in zip(*aligned, strict=True)]
     return epochs, tuple(math.fsum(one) / len(one) for one in each), tuple(map(min, each)), tuple(map(max, each))
+
+
+def _at(epochs: tuple[float, ...], own: tuple[float, ...], values: Series) -> Series:
+    """The values at these epochs; NaN at those that the run has not."""
+    known = dict(zip(own, values, strict=True))
+    return tuple(known.get(epoch, math.nan) for epoch in epochs)

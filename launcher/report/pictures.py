@@ -12,7 +12,7 @@ import math
 import os
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -87,8 +87,12 @@ class _Wanted:
 class Reading:
     """Pictures that are being read, in threads, while the rest of the page is made."""
 
-    def __init__(self, runs: Sequence[tuple[str, RunView]]) -> None:
-        self._wanted = [*_plots(runs), *_mosaics(runs), *_data(runs[:1])]
+    def __init__(
+        self, runs: Sequence[tuple[str, RunView]], without: Mapping[str, Collection[str]] | None = None
+    ) -> None:
+        """`without`: by kind (matrices, curves) the names of runs whose pictures of it are left out."""
+        self._several = len(runs) > 1
+        self._wanted = [*_plots(runs, without or {}), *_mosaics(runs), *_data(runs[:1])]
         self._pool = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) if self._wanted else None
         self._read = [self._pool.submit(_read, one.file) for one in self._wanted] if self._pool else []
 
@@ -106,7 +110,7 @@ class Reading:
                     break
                 side = max(SMALLEST, int(side * math.sqrt(max(room, 1) / size) * 0.95))  # bytes go with the area, about
                 done = list(pool.map(_jpeg, read, [side] * len(read)))
-        return _album(list(zip(self._wanted, read, done, strict=True)), room)
+        return _album(list(zip(self._wanted, read, done, strict=True)), room, self._several)
 
 
 def album(runs: Sequence[tuple[str, RunView]], room: int) -> Album:
@@ -114,7 +118,7 @@ def album(runs: Sequence[tuple[str, RunView]], room: int) -> Album:
     return Reading(runs).album(room)
 
 
-def _album(found: Sequence[tuple[_Wanted, Image.Image | str, bytes]], room: int) -> Album:
+def _album(found: Sequence[tuple[_Wanted, Image.Image | str, bytes]], room: int, several: bool) -> Album:
     left = [f"{one.caption}, {one.file.name}: {why}" for one, why, _ in found if isinstance(why, str)]
     kept, spent = [], 0.0
     for one, image, data in found:
@@ -125,15 +129,17 @@ def _album(found: Sequence[tuple[_Wanted, Image.Image | str, bytes]], room: int)
             continue
         spent += len(data) * 4 / 3
         kept.append((one, data))
-    rows = {kind: _rows(kept, kind) for kind in ("matrices", "curves", "mosaics", "data")}
+    rows = {kind: _rows(kept, kind, several) for kind in ("matrices", "curves", "mosaics", "data")}
     return Album(**rows, left_out=tuple(left))
 
 
-def _plots(runs: Iterable[tuple[str, RunView]]) -> Iterable[_Wanted]:
+def _plots(runs: Iterable[tuple[str, RunView]], without: Mapping[str, Collection[str]]) -> Iterable[_Wanted]:
     every: list[tuple[str, tuple[str, ...], str]] = [("matrices", (name,), title) for name, title in MATRICES.items()]
     every += [("curves", names, title) for names, title in CURVES.items()]
     for kind, names, title in every:
         for whose, view in runs:
+            if whose in without.get(kind, ()):
+                continue
             if file := next((found[name] for name in names if name in (found := _files(view))), None):
                 yield _Wanted(kind, title, whose, file)
 
@@ -161,14 +167,17 @@ def _files(view: RunView) -> dict[str, Path]:
     return {path.name: path for path in view.pictures}
 
 
-def _rows(kept: Sequence[tuple[_Wanted, bytes]], kind: str) -> tuple[Row, ...]:
-    """By title; where each title has one picture only, all in one row, named by their titles."""
+def _rows(kept: Sequence[tuple[_Wanted, bytes]], kind: str, several: bool) -> tuple[Row, ...]:
+    """By title; where each title has one picture only, all in one row, named by titles and by what else tells."""
     rows: dict[str, list[Picture]] = {}
     for one, data in kept:
         if one.kind == kind:
             rows.setdefault(one.title, []).append(_picture(one, data))
     if all(len(pictures) == 1 for pictures in rows.values()):
-        alone = tuple(replace(pictures[0], caption=title) for title, pictures in rows.items())
+        named = several or kind == "mosaics"
+        alone = tuple(
+            replace(one, caption=f"{title}: {one.caption}" if named else title) for title, (one,) in rows.items()
+        )
         return (Row("", alone),) if alone else ()
     return tuple(Row(title, tuple(pictures)) for title, pictures in rows.items())
 

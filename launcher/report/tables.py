@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from launcher.analysis.model import ACCURACIES, GAIN_OF, METRICS, Analysis, Difference, Moment, RunView, Series
 from launcher.analysis.model import LABELS as COLUMNS
-from launcher.analysis.model import LOSSES, METRICS, Analysis, Difference, Moment, Series
+from launcher.analysis.numbers import FITTING, figure, metric_names
 
 STEPS = 40
 """Rows of the table by epoch; of a longer training every so-manieth epoch is shown, and all that are marked."""
@@ -93,9 +94,11 @@ def steps(said: Analysis) -> Steps:
     groups: dict[str, list[tuple[str, Series, Callable[[float], str]]]] = {
         "": [("seconds", made.seconds, seconds_text)]
     }
-    groups[""] += [(COLUMNS[name], made.metrics[name], share) for name in METRICS if name in made.metrics]
+    groups[""] += [
+        (COLUMNS[name], made.metrics[name], share) for name in metric_names(said.run) if name in made.metrics
+    ]
     for split, word in (("train", "training loss"), ("val", "validation loss")):
-        names = [(loss, f"{split}/{loss}_loss") for loss in LOSSES]
+        names = [(loss, f"{split}/{loss}_loss") for loss in GAIN_OF]
         groups[word] = [(loss, made.losses[name], loss_text) for loss, name in names if name in made.losses]
     columns = [column for group in groups.values() for column in group]
     rows = tuple(
@@ -138,9 +141,21 @@ def moments(said: Analysis) -> Moments:
     return Moments(f"What the worker reported.{more}", rows)
 
 
+def compared(runs: Sequence[RunView]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Metrics that a table of these runs shows of the last epoch, and of the best one: those that any run has; for the
+    best epoch what it is chosen by. Runs without any have dashes under the metrics of boxes."""
+    last = metric_names(*runs) or METRICS
+    return last, tuple(name for name in last if name in FITTING) or tuple(name for name in last if name in ACCURACIES)
+
+
 def share(value: float | None) -> str:
-    """A metric: three decimals."""
-    return f"{value:.3f}" if known(value) else NONE
+    """A metric: three decimals, of a small one two digits that count."""
+    return figure(value) if known(value) else NONE
+
+
+def difference_text(value: float) -> str:
+    """A difference of metrics, with its sign, in as many digits as a metric."""
+    return f"{'−' if value < 0 else '+'}{figure(abs(value))}" if known(value) else NONE
 
 
 def loss_text(value: float | None) -> str:

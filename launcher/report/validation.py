@@ -1,7 +1,7 @@
 """The numbers behind the pictures of a validation, where a run has them: curves, confusion matrix, recall by size.
 
 Ultralytics draws these and throws the numbers away. The worker keeps them in `validation.json` beside results.csv
-(`launcher.worker.validation`); runs of others may have such a file too:
+(`launcher.worker.training.validation`); runs of others may have such a file too:
 
     {"version": 1, "classes": ["starfish"],
      "curves": {"precision-recall": {"x": [0, ...], "y": [[1, ...]]}, "f1-confidence": ..., "precision-confidence": ...,
@@ -32,6 +32,9 @@ MAX_BYTES = 8_000_000
 """A larger file is left out: four curves of 1,000 points for 80 classes are 3 MB."""
 POINTS = 500
 """Points of a curve that a chart shows: Ultralytics has 1,000, more than a chart has pixels."""
+SIDE = 21
+"""Classes, background among them, of a confusion matrix that is a table: the pages of two such runs grow by 0.1 MB.
+A larger one is shown as Ultralytics drew it."""
 TITLES = {
     "precision-recall": ("recall", "precision"),
     "f1-confidence": ("confidence", "F1"),
@@ -103,6 +106,16 @@ class Numbers:
     sizes: tuple[Size, ...] = ()
     trouble: str = ""
     """Why the file could not be used; empty where it could, and where there is none."""
+
+    @property
+    def tabled(self) -> bool:
+        """Whether there is a confusion matrix, and a table has room for it."""
+        return 0 < len(self.confusion) <= SIDE
+
+    def of_class(self, column: int, count: float) -> float:
+        """What share a count is of a true class, 0 to 1; 0 for a class without any."""
+        whole = math.fsum(row[column] for row in self.confusion)
+        return count / whole if whole else 0.0
 
 
 def read(name: str, run: RunView) -> Numbers:

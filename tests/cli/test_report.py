@@ -55,7 +55,7 @@ def test_a_run_of_ours_gets_its_report_in_its_folder(launch: Launch, spec: Path,
     assert said.code == 0, said.err
     (found,) = said.json
     folder = next((tmp_path / "runs").glob("tiny-*"))
-    assert found["run"] == folder.name
+    assert (found["version"], found["run"]) == (1, folder.name)
     assert found["html"] == str(folder / "report.html")
     assert found["analysis"]["summary"]["status"].startswith("finished")
     assert {"report.html", "report.md"} <= {file.name for file in folder.iterdir()}
@@ -91,6 +91,48 @@ def test_counted_boxes_give_intervals(launch: Launch, runs: Published, tmp_path:
     said = launch("report", runs.phase2, "--positives", "none")
     assert said.code == 2
     assert "'none' is not a number of boxes" in said.err
+
+
+def test_counted_boxes_are_a_references_only_where_the_data_is_the_same(launch: Launch, tmp_path: Path) -> None:
+    runs = published(tmp_path / "runs")
+    argv = ("report", runs.phase2, "--against", runs.baseline, "--out", tmp_path, "--positives", "2128", "--json")
+    said = launch(*argv)
+    assert said.json[0]["analysis"]["references"][0]["positives"] == 2128
+    assert "--positives" not in said.err
+    arguments = runs.baseline / "args.yaml"
+    other, split = (
+        arguments.read_text().replace("/data/cots/", "/data/other/"),
+        "split: test\ndata: /data/cots/data.yaml\n",
+    )
+    for spoilt in (other, split):
+        arguments.write_text(spoilt)
+        said = launch(*argv)
+        assert said.json[0]["analysis"]["references"][0]["positives"] is None
+        assert said.json[0]["analysis"]["run"]["positives"] == 2128
+        assert "--positives is not used for baseline" in said.err
+    arguments.unlink()
+    assert launch(*argv).json[0]["analysis"]["references"][0]["positives"] is None
+
+
+def test_a_classifiers_page_has_charts_and_a_table_of_its_accuracy(launch: Launch, tmp_path: Path) -> None:
+    rows = [f"{at},{at * 9},{1 / at},0.{at}1,0.{at}5,{2 / at},0.01" for at in range(1, 7)]
+    head = "epoch,time,train/loss,metrics/accuracy_top1,metrics/accuracy_top5,val/loss,lr/pg0"
+    (tmp_path / "results.csv").write_text("\n".join([head, *rows, ""]))
+    assert launch("report", tmp_path / "results.csv", "--json").json[0]["version"] == 1
+    page = (tmp_path / "report.html").read_text()
+    assert 'data-chart="accuracy_top1"' in page
+    assert 'data-chart="mAP50"' not in page
+    assert '<th scope="col" class="n" rowspan="2">accuracy_top1</th>' in page
+
+
+def test_a_reference_that_stopped_early_is_called_so(launch: Launch, tmp_path: Path) -> None:
+    runs = published(tmp_path)
+    table = runs.baseline / "results.csv"
+    table.write_text("".join(table.read_text().splitlines(keepends=True)[:6]))
+    (runs.baseline / "results.png").unlink()
+    said = launch("report", runs.phase2, "--against", runs.baseline, "--out", tmp_path / "out")
+    assert "against baseline (stopped early)" in said.out
+    assert "against baseline ( stopped early )" in text(tmp_path / "out" / "report.html")
 
 
 def test_what_is_not_there_is_named(launch: Launch, runs: Published, tmp_path: Path) -> None:

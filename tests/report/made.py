@@ -88,9 +88,9 @@ def progression(epochs: int, seed: int = 0, gains: Mapping[str, float] | None = 
     )
 
 
-def view(name: str = "phase 2", id_: str = "phase-2-abc", epochs: int = 15, **changed: Any) -> RunView:
+def view(name: str = "phase 2", id_: str = "phase-2-abc", epochs: int = 15, seed: int = 0, **changed: Any) -> RunView:
     """A finished run."""
-    made = progression(epochs)
+    made = progression(epochs, seed)
     results = Results(epochs=made.epochs, columns={**made.metrics, **made.losses}, seconds=made.seconds)
     run = RunView(
         id=id_,
@@ -115,7 +115,7 @@ def view(name: str = "phase 2", id_: str = "phase-2-abc", epochs: int = 15, **ch
 def analysis(references: int = 1, epochs: int = 15, **changed: Any) -> Analysis:
     """A run against so many references, all with their numbers."""
     run, made = view(epochs=epochs), progression(epochs, gains={"box": 5.0})
-    others = tuple(view(f"baseline {at}" if at else "baseline", f"base-{at}") for at in range(references))
+    others = tuple(view(f"baseline {at}" if at else "baseline", f"base-{at}", seed=at + 1) for at in range(references))
     metrics = tuple(_metric(name, made, bool(references)) for name in METRICS)
     losses = tuple(_loss(split, loss, made) for split in ("train", "val") for loss in LOSSES) if epochs else ()
     said = Analysis(
@@ -137,7 +137,7 @@ def analysis(references: int = 1, epochs: int = 15, **changed: Any) -> Analysis:
 
 def comparison(runs: int = 3, epochs: int = 12) -> Comparison:
     """Runs that differ in their seed."""
-    views = tuple(view(f"run {at}", f"run-{at}", epochs) for at in range(runs))
+    views = tuple(view(f"run {at}", f"run-{at}", epochs, at) for at in range(runs))
     made = tuple(progression(epochs, seed) for seed in range(runs))
     last = [{name: one.metrics[name][-1] for name in METRICS} for one in made]
     rows = tuple(

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import plotly.graph_objects as go
 import pytest
 
-from launcher.analysis.model import MAP5095, Mark
+from launcher.analysis.model import MAP5095, Mark, Status
 from launcher.report import Chart, Line, charts
 from launcher.report.charts import MARKS, curves, panels, unique
 from launcher.report.figure import spread
@@ -50,6 +50,40 @@ def test_the_run_reported_on_is_never_hidden_in_a_band() -> None:
     first, *others = curves(made.analysis(references=3))
     assert (first.number, first.band, first.shown) == (0, False, True)
     assert sum(one.band for one in others) == 1, "its three references differ in nothing but the seed"
+
+
+@pytest.mark.parametrize("status", [Status.CRASHED, Status.CANCELLED, Status.RUNNING])
+def test_a_run_that_did_not_end_is_in_no_band(status: Status) -> None:
+    said = made.comparison(runs=4)
+    said = replace(said, runs=(*said.runs[:3], replace(said.runs[3], status=status)))
+    band, *others = curves(said)
+    assert [view.id for view, _ in band.members] == ["run-0", "run-1", "run-2"]
+    assert [one.name for one in others if one.shown] == ["run 3"]
+
+
+def test_a_run_that_is_another_again_is_in_no_band() -> None:
+    said = made.comparison(runs=3)
+    said = replace(said, runs=(*said.runs[:2], replace(said.runs[2], results=said.runs[0].results)))
+    band, *others = curves(said)
+    assert [view.id for view, _ in band.members] == ["run-0", "run-1"]
+    assert [one.name for one in others if one.shown] == ["run 2"]
+
+
+def test_a_band_is_said_to_be_of_runs_that_differ_in_seed_and_machine() -> None:
+    notes = {panel.note for panel in panels(made.comparison())}
+    assert len(notes) == 1
+    assert "differ in seed and machine at most" in notes.pop()
+
+
+def test_metrics_and_losses_of_masks_have_their_charts() -> None:
+    said = made.analysis()
+    masks, losses = {"metrics/mAP50-95(M)": (0.1,) * 15}, {"train/seg_loss": (2.0,) * 15, "val/seg_loss": (2.1,) * 15}
+    course = said.progression
+    course = replace(course, metrics={**course.metrics, **masks}, losses={**course.losses, **losses})
+    results = replace(said.run.results, columns={**said.run.results.columns, **masks, **losses})
+    found = by_code(charts(replace(said, run=replace(said.run, results=results), progression=course)))
+    assert found["mAP50-95(M)"].lines[0].y == masks["metrics/mAP50-95(M)"]
+    assert [line.part for line in found["seg-loss"].lines if line.y] == ["training", "validation"]
 
 
 def test_a_band_holds_what_is_known_at_each_epoch() -> None:

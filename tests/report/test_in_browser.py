@@ -226,6 +226,27 @@ def test_a_picture_is_shown_large_and_closed_with_the_keyboard(browser: Browser,
     assert browser.console() == []
 
 
+def test_a_chart_keeps_its_size_and_its_panel_when_the_window_changes(browser: Browser, report: Path) -> None:
+    browser.open(report)
+    fits = """return [...document.querySelectorAll('.plot')].every(plot => {
+      const [at, drawn] = [plot, plot.querySelector('.main-svg')].map(one => one.getBoundingClientRect());
+      return Math.abs(at.width - drawn.width) < 1 && Math.abs(at.height - drawn.height) < 1; })"""
+    for width in (1280, 1100, 600, 1280):
+        browser.resize(width)
+        browser.wait(fits)
+        time.sleep(0.3)  # the charts follow a little later
+        browser.wait(fits)
+    browser.shown = None
+
+
+def test_on_a_telephone_a_table_is_scrolled_and_what_it_says_above_is_not(browser: Browser, report: Path) -> None:
+    browser.open(report, width=390, height=844)
+    cut = """return [...document.querySelectorAll('.scroll')].filter(one => { one.scrollLeft = 9999;
+      const [box, said] = [one, one.querySelector('caption')].map(at => at.getBoundingClientRect());
+      return said.left < box.left - 1 || said.right > box.right + 1; }).map(one => one.ariaLabel)"""
+    assert browser.run(cut) == []
+
+
 def test_on_a_telephone_nothing_is_wider_than_the_screen(browser: Browser, report: Path) -> None:
     browser.open(report, width=390)
     assert browser.run("return document.documentElement.scrollWidth <= innerWidth")

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from launcher.analysis.model import Kind, Section
+from launcher.analysis.model import Analysis, Kind, Section, Status
 from launcher.errors import StorageError
 from launcher.finding import Finding, Severity
 from launcher.report import Report, charts, page, write
-from launcher.report.document import chart_page, comparison_page
+from launcher.report.document import UNTONED, chart_page, comparison_page
 from launcher.report.write import home
 from tests.report import made
 
@@ -75,6 +75,83 @@ def test_every_link_of_the_contents_leads_to_a_section(seen: Seen) -> None:
     assert len(ids) == len(set(ids))
     assert set(inside) <= set(ids)
     assert {one["id"] for one in seen.all("section")} <= set(inside)
+
+
+def section(text: str, code: str) -> str:
+    """One section of a page."""
+    found = re.search(rf'<section id="{code}".*?</section>', text, re.DOTALL)
+    assert found is not None, code
+    return found[0]
+
+
+def with_code(said: Analysis, code: str) -> Analysis:
+    """The analysis with one more finding, of that code."""
+    first, *rest = said.sections
+    first = replace(first, findings=(*first.findings, made.finding(code, Severity.WARNING)))
+    return replace(said, sections=(first, *rest))
+
+
+def test_a_lower_loss_is_not_called_better() -> None:
+    part = section(page(made.analysis()), "losses")
+    assert '<span class="one">−12 %</span>' in part
+    assert "better" not in part
+    assert "worse" not in part
+
+
+def test_only_metrics_without_a_moving_threshold_are_called_better_or_worse() -> None:
+    part = section(page(made.analysis()), "metrics")
+    rows = re.findall(r'<tr><th scope="row">([^<]+)</th>(.*?)</tr>', part, re.DOTALL)
+    toned = {name: "one worse" in row for name, row in rows}
+    assert toned == {"precision": False, "recall": False, "mAP50": True, "mAP50-95": True}
+
+
+@pytest.mark.parametrize("code", sorted(UNTONED))
+def test_metrics_that_do_not_compare_are_called_neither_better_nor_worse(code: str) -> None:
+    for part in ("metrics", "summary"):
+        assert "one worse" in section(page(made.analysis()), part)
+        assert "one worse" not in section(page(with_code(made.analysis(), code)), part)
+    plain, said = comparison_page(made.comparison()), made.comparison()
+    told = comparison_page(replace(said, findings=(*said.findings, made.finding(code, Severity.WARNING))))
+    assert re.search("one (better|worse)", section(plain, "runs"))
+    assert not re.search("one (better|worse)", section(told, "runs"))
+
+
+def test_a_small_metric_keeps_two_digits() -> None:
+    said = made.analysis()
+    first, *rest = said.metrics
+    small = replace(first, final=0.00081, reference_final=0.0081, final_change=made.change(0.0081, 0.00081))
+    small = replace(small, best_change=replace(made.change(0.0009, 0.00081), relative=None))
+    part = section(page(replace(said, metrics=(small, *rest))), "metrics")
+    assert ">0.00081<" in part
+    assert ">0.008<" in part
+    assert "−0.00009" in part
+
+
+def test_a_reference_that_crashed_is_called_so_beside_its_name() -> None:
+    said = made.analysis(references=3)
+    ended = (Status.CRASHED, Status.FINISHED, Status.CANCELLED)
+    others = tuple(replace(one, status=status) for one, status in zip(said.references, ended, strict=True))
+    words = " ".join(re.sub("<[^>]+>", "", page(replace(said, references=others))).split())
+    assert "against baseline (crashed during training) and 2 more (1 finished, 1 cancelled during training)" in words
+
+
+def test_what_was_verified_when_a_file_came_back_is_not_said_of_today() -> None:
+    part = section(page(made.analysis()), "files")
+    assert "✓ sha256" in part
+    assert "of today only the size was looked at" in part
+    said = made.analysis()
+    changed = tuple(replace(one, verified=False if one.present else None) for one in said.files)
+    assert "✗ size changed since" in section(page(replace(said, files=changed)), "files")
+    strangers = tuple(replace(one, verified=None) for one in said.files)
+    assert "of today only" not in section(page(replace(said, files=strangers)), "files")
+
+
+def test_a_comparison_says_what_a_group_is_and_which_runs_count() -> None:
+    part = section(comparison_page(made.comparison()), "runs")
+    assert "Runs of the same group differ in seed and machine at most" in part
+    assert "only in their seed" not in part
+    alone = section(comparison_page(replace(made.comparison(), spreads=())), "runs")
+    assert "No group has two runs that ended and are not one run again" in alone
 
 
 def test_the_same_analysis_is_the_same_page() -> None:

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from launcher.analysis.model import RunView
+from launcher.analysis.model import FileRow, Phase, RunView
 from launcher.report import page
-from launcher.report.validation import POINTS, _File, curve_charts, read
+from launcher.report.validation import POINTS, TITLES, _File, curve_charts, read
 from tests.report import made
 
 XS = [at / 1000 for at in range(1001)]
@@ -49,11 +50,49 @@ def test_the_page_shows_curves_matrix_and_recall_by_size(tmp_path: Path) -> None
     both = [run(tmp_path / name, WHOLE, name) for name in ("a", "b")]
     text = page(replace(said, run=both[0], references=(both[1],)))
     assert 'data-chart="precision-recall"' in text
-    assert "Confusion matrix of a, counts" in text
+    assert "Confusion matrix of a: a column is a true class" in text
+    assert '41 <span class="small">(82 %)</span>' in text  # of 41 + 9
+    assert "Recall by size of object, with its interval (Wilson; 95 %, as if boxes were independent" in text
+    assert "The interval is of the last value (Wilson; 95 %, as if boxes were independent" in text
     assert "&lt;i&gt;starfish" in text
     assert "<i>starfish" not in text
     assert "0.393 to 0.638" in text  # Wilson, 31 of 60, computed by hand
     assert "Recall by size of object is not shown" not in text
+
+
+def pictured(folder: Path, content: Any, name: str) -> RunView:
+    """A run with that file, a picture of its matrix, and one of a curve."""
+    view = run(folder, content, name)
+    files = ("confusion_matrix.png", "BoxPR_curve.png")
+    for file in files:
+        Image.new("RGB", (40, 30), (200, 0, 0)).save(folder / file)
+    return replace(view, files=tuple(FileRow(file, Phase.FINAL, "a picture", present=True) for file in files))
+
+
+def test_a_matrix_is_a_picture_only_where_there_are_no_numbers_of_it(tmp_path: Path) -> None:
+    one, other = pictured(tmp_path / "one", WHOLE, "one"), pictured(tmp_path / "two", {"version": 1}, "two")
+    alone, both = (
+        page(replace(made.analysis(), run=one, references=against, reference_progressions=(made.progression(10),)))
+        for against in ((one,), (other,))
+    )
+    assert "a picture that Ultralytics drew" in alone, "of the curves, because not all have numbers"
+    assert "confusion matrix, counts" not in alone
+    assert "confusion matrix, counts: two" in both
+    assert "confusion matrix, counts: one" not in both
+
+
+def test_a_matrix_too_large_for_a_table_stays_a_picture(tmp_path: Path) -> None:
+    large = {**WHOLE, "classes": [f"c{at}" for at in range(80)], "confusion": [[1] * 81] * 81}
+    text = page(replace(made.analysis(references=0), run=pictured(tmp_path / "one", large, "one")))
+    assert "Confusion matrix of one" not in text
+    assert "confusion matrix, counts" in text
+
+
+def test_curves_are_no_pictures_where_all_are_drawn_from_numbers(tmp_path: Path) -> None:
+    curve = WHOLE["curves"]["precision-recall"]
+    every = {**WHOLE, "curves": dict.fromkeys(TITLES, curve)}
+    text = page(replace(made.analysis(references=0), run=pictured(tmp_path / "one", every, "one")))
+    assert "a picture that Ultralytics drew" not in text
 
 
 def test_without_numbers_the_page_says_what_it_does_not_show(tmp_path: Path) -> None:

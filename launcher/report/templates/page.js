@@ -166,6 +166,7 @@
       wire();
       for (const at of all(".plot")) {
         const plot = { at, chart: charts.get(at.dataset.chart) };
+        at.style.height = `${plot.chart.layout.height}px`; // else it is lost when the window's size changes
         await draw(plot);
         plots.push(plot);
         const figure = at.closest(".chart");
