@@ -195,7 +195,7 @@ def _files(files: Sequence[FileRow]) -> list[str]:
         if not row.expected and not row.present:
             continue
         when = "" if row.written is None else f"{datetime.fromtimestamp(row.written, UTC):%Y-%m-%d %H:%M:%S} UTC"
-        there = "missing" if not row.present else "verified" if row.verified else "there"
+        there = "missing" if not row.present else "as it came back" if row.verified else "there"
         size = "" if row.size is None else f"{row.size:,}"
         lines.append((escape(row.path), there, size, str(row.phase), when))
     return [_table(("file", "", "bytes", "written in", "at"), lines)] if lines else []

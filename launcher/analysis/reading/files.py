@@ -44,6 +44,7 @@ _MORE = (
     (re.compile(r"train_batch\d+\.jpg"), Phase.FIRST_BATCHES, "a training batch, augmented"),
     (re.compile(r"val_batch\d+_(labels|pred)\.jpg"), Phase.FINAL, "a validation batch"),
     (re.compile(r"weights/epoch\d+\.pt"), Phase.EPOCH, "weights of one epoch (save_period)"),
+    (re.compile(r"validation\.json"), Phase.FINAL, "the numbers of the final evaluation"),
 )
 NOT_OF = {"classify": re.compile(r"Box(F1|PR|P|R)_curve\.png|labels\.jpg")}
 """Files that other tasks do not have: models/yolo/classify."""

@@ -164,7 +164,8 @@ class FileRow(Plain):
     """A file of the run: one that a complete run has, or one more that lies there.
 
     `path` is relative to `RunView.where` with forward slashes; `size` bytes; `written` Unix seconds, None where the
-    time is not that of the writing; `verified` whether its sha256 was compared when it came back (None: not by us).
+    time is not that of the writing; `verified` whether it has the size at which its
+    sha256 was compared when it came back (None: not by us); it is not hashed again.
     """
 
     path: str
