@@ -285,16 +285,22 @@ class Account:
 
     def _delete(self, owner: str, slug: str) -> None:
         """Delete a kernel and look up that it is gone. Raises RemoteError when it is not, or nobody can tell."""
+        silent: UnansweredError | None = None
         for pause in self._until_gone:
             time.sleep(pause)
+            silent = None
             try:
                 self.service.delete_kernel(owner, slug)
             except NotThereError:
                 pass
-            except UnansweredError:
+            except UnansweredError as error:
+                silent = error
                 continue
             if not is_listed(self.service, owner, slug):
                 return
+        if silent is not None:
+            message = f"{owner}/{slug} was to be deleted and may still run: {silent.message}"
+            raise RemoteError(message, remedy="do it again when there is a connection")
         raise RemoteError(
             f"{owner}/{slug} was to be deleted and is still listed",
             remedy=f"delete it at kaggle.com/code/{owner}/{slug}: it may use your GPU time",

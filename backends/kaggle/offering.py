@@ -12,6 +12,7 @@ from importlib import metadata
 from backends.kaggle.account import limits_for
 from backends.kaggle.client import credentials
 from backends.kaggle.client.answers import KernelState, Quota
+from backends.kaggle.client.refusals import NotThereError
 from backends.kaggle.client.service import Service, ask_of, sign_in
 from launcher.backend import Need, Offer, Option
 from launcher.errors import CredentialError, SamerunError
@@ -59,7 +60,7 @@ def offer(settings: Settings, need: Need, options: Mapping[str, Option]) -> Offe
     device = "cuda" if need.device == "auto" else need.device
     found = list(_impossible(settings, need, device, options))
     if device in MACHINE:
-        found += _account(settings, gpu=device == "cuda")
+        found += _account(settings, need, gpu=device == "cuda")
     hours = min(settings.kaggle_session_hours, need.max_hours or SESSION_H)
     machine = MACHINE.get(device, "a Kaggle kernel")
     if settings.kaggle_endpoint:
@@ -87,25 +88,43 @@ def _impossible(settings: Settings, need: Need, device: str, options: Mapping[st
         message = f"kaggle_session_hours is {settings.kaggle_session_hours:g}: Kaggle ends a session at {SESSION_H:g} h"
         remedy = "leave a quarter of an hour at least: what is cut by Kaggle may keep no output"
         yield Finding("kaggle.session-hours", Severity.WARNING, message, remedy=remedy, source=LIMITS)
+    if need.max_hours is not None and need.max_hours > settings.kaggle_session_hours:
+        session = settings.kaggle_session_hours
+        message = f"resources.max_hours is {need.max_hours:g}, and the training leaves a session after {session:g}"
+        remedy = "the run goes on in the next session, as often as resume.attempts allows"
+        yield Finding("kaggle.session-shorter", Severity.INFO, message, remedy=remedy, source=LIMITS)
     if need.options.get("internet") is False and not need.options.get("wheels"):
         message = "resources.internet is false, and Ultralytics is not in Kaggle's image"
         remedy = "attach a dataset of wheels: resources.wheels=owner/slug (README, Kaggle)"
         yield Finding("kaggle.no-wheels", Severity.ERROR, message, remedy=remedy)
 
 
-def _account(settings: Settings, *, gpu: bool) -> Iterator[Finding]:
-    """What the account has left of what this needs."""
+def _account(settings: Settings, need: Need, *, gpu: bool) -> Iterator[Finding]:
+    """What the account has left of what this needs, and whether it can read the data that is to be attached."""
     try:
         service, said = sign_in(settings.kaggle_endpoint, limits_for(settings))
         yield from said
+        quota = service.quota()  # also for a CPU: a key is good or not only when something is asked with it
         if gpu:
-            yield from _quota(service.quota(), needed=True)
+            yield from _quota(quota, needed=True)
             yield from _sessions(service, full=Severity.WARNING)
+        if need.attached is not None and need.attached.kind == "kaggle-dataset":
+            yield from _dataset(service, need.attached.name)
     except CredentialError as error:
         yield Finding("kaggle.no-credentials", Severity.ERROR, error.message, remedy=error.remedy or "")
     except SamerunError as error:
         remedy = error.remedy or "try again"
         yield Finding("kaggle.silent", Severity.WARNING, f"the quota is not known: {error.message}", remedy=remedy)
+
+
+def _dataset(service: Service, name: str) -> Iterator[Finding]:
+    """Whether the account sees a dataset that is to be attached."""
+    owner, slug = name.split("/")[:2]
+    try:
+        service.dataset(owner, slug)
+    except NotThereError as error:
+        remedy = "check its name, and that your account can read it"
+        yield Finding("kaggle.no-dataset", Severity.ERROR, f"dataset {name}: {error.message}", remedy=remedy)
 
 
 def _quota(quota: Quota | None, *, needed: bool = False) -> Iterator[Finding]:

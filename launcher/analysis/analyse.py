@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from launcher.analysis import course, traps
+from launcher.analysis import seeds as seeds_of
 from launcher.analysis.changes import causes, differences
 from launcher.analysis.compare import told_apart
 from launcher.analysis.model import (
@@ -52,6 +53,7 @@ TITLES = {
 }
 KEY = (
     "status.",
+    "reproduced",
     "change.mAP50",
     "change.mAP50-95",
     "change.precision",
@@ -151,7 +153,9 @@ def _metrics(run: RunView, references: Sequence[RunView], rows: Sequence[MetricR
     if references:
         first = references[0]
         seeds = [first, *(one for one in references[1:] if not causes(differences((first, one))))]
-        told += [*traps.ends((run, first)), *traps.metrics(run, first, seeds, rows)]
+        again = seeds_of.same(run, first) and not causes(differences((run, first)))
+        compared = [seeds_of.reproduced(run, first)] if again else traps.metrics(run, first, seeds, rows)
+        told += [*traps.ends((run, first)), *compared]
     told += _counts(run)
     epoch, before = best_epoch(run.results), highest(run.results.epochs, fitness_before(run.results))
     if before not in (None, epoch) and best_by(run.results) == BEST_BY and not _is_8_4(run):

@@ -148,6 +148,8 @@ def _ranking(runs: Sequence[RunView]) -> list[Finding]:
     if len(finals) < 2 or len(bests) < 2:
         return []
     final, best = max(finals), max(bests)
+    if sum(value == best[0] for value, _ in bests) > 1 and sum(value == final[0] for value, _ in finals) > 1:
+        return []  # nobody is ahead
     message = f"highest mAP50-95: {best[1]} by best epoch ({figure(best[0])})"
     message += f", {final[1]} by last epoch ({figure(final[0])})" if final[1] != best[1] else ", and by last epoch"
     evidence = f"{len(bests)} runs; a best epoch is the highest of many, so it flatters, and long runs more"

@@ -23,6 +23,8 @@ T975: tuple[float, ...] = (
     *(2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
 )
 """0.975 quantiles of Student's t for 1 to 30 degrees of freedom."""
+WEIGHED = ("metrics/", "train/", "val/")
+"""Columns of metrics and losses; times differ from run to run."""
 CUT_SHORT = frozenset({Status.CRASHED, Status.CANCELLED, Status.RUNNING, Status.NOT_STARTED})
 """Their last epoch is no result."""
 
@@ -48,6 +50,23 @@ def independent(runs: Sequence[RunView]) -> list[RunView]:
             series = tuple(run.results.columns.get(name, ()) for name in METRICS)
             found.setdefault(series if any(series) else id(run), run)
     return list(found.values())
+
+
+def same(run: RunView, other: RunView) -> bool:
+    """Whether two runs have the same metrics and losses in every epoch, number for number."""
+    mine, its = (
+        {name: values for name, values in sorted(one.results.columns.items()) if name.startswith(WEIGHED)}
+        for one in (run, other)
+    )
+    return bool(mine) and repr(mine) == repr(its)  # by their texts: a missing value is no number, and equals itself
+
+
+def reproduced(run: RunView, reference: RunView) -> Finding:
+    """What to say of a run that is another one again: no difference is left to be weighed."""
+    message = f"every metric and loss of every epoch is that of {reference.id}, to the digit: the same run again"
+    epochs = len(run.results.epochs)
+    evidence = f"{epochs} epoch{'s' * (epochs != 1)}; the numbers of results.csv, not the weights"
+    return Finding("reproduced", Severity.INFO, message, evidence)
 
 
 def spread(group: int, runs: Sequence[RunView], metric: str) -> Spread | None:

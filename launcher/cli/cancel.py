@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
     if record.state.ended:
         record = tidy(settings, store, record)
         out.say(f"  {record.id} is {record.state} already")
-    elif not (args.yes or _agreed(settings, store, record)):
+    elif not _agreed(settings, store, record, asked=args.yes):
         return Exit.INTERRUPTED
     else:
         record = _cancel(settings, store, record, fetch=not args.no_fetch)
@@ -51,14 +51,14 @@ def main(argv: list[str]) -> int:
     return Exit.OK if record.state.ended else Exit.UNKNOWN
 
 
-def _agreed(settings: Settings, store: Store, record: RunRecord) -> bool:
-    """Say what stopping costs where it deletes; ask, if there is somebody to ask."""
+def _agreed(settings: Settings, store: Store, record: RunRecord, *, asked: bool) -> bool:
+    """Say what stopping costs where it deletes; ask, if there is somebody to ask who was not `asked` already."""
     reason = registry.load(record.backend, settings).lacks.get(Feature.CANCEL)
     if reason is None or record.attempt is None or record.attempt.handle is None:
         return True
     out.say(f"  {record.backend}: {reason}")
     out.say(f"  {_at_home(store, record)}")
-    if not sys.stdin.isatty():
+    if asked or not sys.stdin.isatty():
         return True
     sys.stderr.write("  cancel? [y/N] ")  # not by `input`, which asks on stdout, and stumbles over Ctrl-D
     sys.stderr.flush()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from launcher import registry
+from launcher.backend import Feature
 from launcher.cli import out
 from launcher.cli.follow import follow
 from launcher.errors import Exit
@@ -42,7 +43,8 @@ def main(argv: list[str]) -> int:
         return follow(store, settings, backend, record, as_json=args.json)
     found = collect(backend, handle, folder)
     if found.trouble and not found.manifest and not found.kept_there:
-        out.say(f"  {record.id} is {record.state}: {NOTHING}")
+        why = backend.lacks.get(Feature.LIVE_FILES)
+        out.say(f"  {record.id} is {record.state}: {NOTHING}{f' ({why})' if why else ''}")
     elif found.trouble:
         out.say(f"  {record.id} is {record.state}; {found.trouble}")
     else:

@@ -36,6 +36,8 @@ def main(argv: list[str]) -> int:
         if args.json:
             out.emit({"backend": name, **plan.as_json()})
         else:
+            if len(names) > 1:
+                print(f"{name}:")
             show(plan, full=True, to=sys.stdout)
         codes.append(refusal(plan.errors) if plan.errors else Exit.OK)
     return Exit.OK if Exit.OK in codes else codes[0]

@@ -202,6 +202,8 @@ def _read(file: Path) -> Image.Image | str:
                 flat = _flat(image)
         factor = max(flat.size) // LARGEST
         return flat.reduce(factor) if factor > 1 else flat
+    except ImportError:  # Ultralytics, where it is imported too, has Pillow look for another decoder
+        return "cannot be read"
     except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         return f"cannot be read ({type(error).__name__})"
 

@@ -135,7 +135,7 @@ def finding(run: RunView, reference: RunView) -> Finding:
 
 def test_a_change_from_next_to_nothing_is_a_factor_and_from_nothing_a_difference() -> None:
     def words(before: float, after: float) -> str:
-        return finding(view("b", {MAP50: [after]}), view("a", {MAP50: [before]})).message
+        return finding(view("b", {MAP50: [after]}, box=5.0), view("a", {MAP50: [before]})).message
 
     assert words(0.00081, 0.3) == "mAP50 × 370: 0.00081 → 0.300"
     assert words(0.00001, 0.9) == "mAP50 × 10,000 and more: 0.000010 → 0.900"

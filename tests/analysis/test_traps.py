@@ -345,7 +345,7 @@ def test_a_reference_that_was_cut_short_is_said_and_so_are_other_numbers_of_epoc
 
 
 def test_precision_is_said_to_be_read_at_a_moving_threshold() -> None:
-    told = said(scored("b", 0.3), scored("a", 0.3))["moving-threshold"]
+    told = said(scored("b", 0.4), scored("a", 0.3))["moving-threshold"]
     assert "F1" in told.message
 
 
@@ -395,3 +395,13 @@ def test_a_difference_within_counting_is_told_as_such() -> None:
 def test_runs_that_did_not_end_are_named() -> None:
     crashed = replace(scored("b", 0.3), status=Status.CRASHED)
     assert "b: crashed during training" in compared(scored("a", 0.3), crashed)["unfinished"].evidence
+
+
+def test_a_run_that_is_another_one_again_is_said_to_be_and_nothing_is_weighed() -> None:
+    one, again = scored("first", 0.3), scored("second", 0.3)
+    told = {finding.code for finding in analyse(again, one).sections[1].findings}
+    assert "reproduced" in told
+    assert not told & {"one-seed", "moving-threshold", "change.mAP50", "few-positives"}
+    assert analyse(again, one).key[1].code == "reproduced"
+    assert "reproduced" not in {finding.code for finding in analyse(scored("third", 0.31), one).key}
+    assert "highest" not in compared(one, again)

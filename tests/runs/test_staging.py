@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from launcher.backend import State
+from launcher.backend import Handle, State, Status
 from launcher.errors import CapacityError, RemoteError
+from launcher.runs.driving import following
 from launcher.runs.driving.following import Progress
 from launcher.runs.driving.staging import GivenUpError, Step, Teller
 from launcher.runs.state import RunState
@@ -70,3 +72,41 @@ def test_the_record_is_written_now_and_then_and_time_counts_only_when_something_
     teller("sending the dataset", 11, 100)
     assert teller.heard == heard
     assert saved == ["sending the dataset 0 %", "sending the dataset 6 %"]
+
+
+def test_a_backend_that_is_behind_its_worker_takes_no_state_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path, Machine())
+    driver = world.driver()
+    seen: list[RunState] = []
+    driver.observers.append(lambda progress: seen.append(progress.record.state))
+    polled = world.backend.poll
+
+    def behind(handles: Sequence[Handle]) -> dict[str, Status]:
+        late = world.backend.calls.count("poll") < 2
+        return {each: Status(State.QUEUED) if late else status for each, status in polled(handles).items()}
+
+    monkeypatch.setattr(world.backend, "poll", behind)
+    monkeypatch.setattr(following, "WAIT_S", 0.01)
+    assert driver.drive().state is RunState.VERIFIED
+    assert RunState.RUNNING in seen
+    assert RunState.QUEUED not in seen[seen.index(RunState.RUNNING) :]
+
+
+def test_whoever_waits_for_what_nobody_can_tell_is_told_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(tmp_path, Machine())
+    driver = world.driver()
+    reasons: list[str] = []
+    driver.observers.append(lambda progress: reasons.append(progress.record.reason))
+    polled = world.backend.poll
+
+    def unsure(handles: Sequence[Handle]) -> dict[str, Status]:
+        first = world.backend.calls.count("poll") < 1
+        answers = polled(handles)
+        return {each: Status(State.UNKNOWN, "no connection") for each in answers} if first else answers
+
+    monkeypatch.setattr(world.backend, "poll", unsure)
+    assert driver.drive().state is RunState.VERIFIED
+    assert "no connection" in reasons
+    assert world.record.reason == ""

@@ -200,6 +200,8 @@ class Follower:
     def _note(self, status: Status) -> None:
         """Keep what the backend says of the attempt, when it is something new."""
         last = self.record.attempts[-1]
+        if status.state is State.QUEUED and self.record.state is RunState.RUNNING:
+            return  # its worker has spoken: the backend is behind
         changes: dict[str, Any] = {"state": status.state}
         unexplained = not last.reason or last.state is State.UNKNOWN  # why nobody knew does not matter any more
         if status.reason not in ("", str(status.state)) and unexplained:
@@ -208,7 +210,9 @@ class Follower:
             changes.update(ended=now(), exit_code=status.exit_code)
         state = OF_BACKEND[status.state]
         if last.state is not status.state or self.record.state is not state:
-            self._save(self.record.with_attempt(**changes).move(state, now()))
+            # Whoever waits for what nobody can tell is told why.
+            reason = status.reason if status.state is State.UNKNOWN else ""
+            self._save(self.record.with_attempt(**changes).move(state, now(), reason=reason))
 
     def _syncs_while_running(self) -> bool:
         return self.record.while_running and Feature.LIVE_FILES not in self.backend.lacks

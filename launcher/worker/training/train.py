@@ -311,8 +311,13 @@ def _losses(trainer: Any) -> Json:
 def _not_finite(trainer: Any) -> Json:
     """What of an epoch's losses and its fitness is no number: Ultralytics would go on from such a checkpoint."""
     found = {**trainer.tloss, "loss": trainer.loss, "fitness": trainer.fitness}
-    values = {key: float(value) for key, value in found.items() if value is not None}
+    values = {key: _number(value) for key, value in found.items() if value is not None}
     return {key: str(value) for key, value in values.items() if not math.isfinite(value)}
+
+
+def _number(value: Any) -> float:
+    """A number, or a tensor that may still hold its graph."""
+    return float(value.detach() if hasattr(value, "detach") else value)
 
 
 def _seconds(results: str) -> float:

@@ -11,7 +11,9 @@ from backends.kaggle import KaggleBackend, account
 from backends.kaggle.account import Account
 from backends.kaggle.kernel import source
 from launcher.backend import Attached, Attempt, Need, State
-from launcher.errors import CapacityError, QuotaError, RemoteError, SamerunError, SpecError
+from launcher.cli.planning import refusal
+from launcher.errors import CapacityError, Exit, QuotaError, RemoteError, SamerunError, SpecError
+from launcher.finding import Severity
 from launcher.runs.events import read as read_events
 from launcher.runs.state import RunState
 from launcher.settings import Settings
@@ -286,3 +288,38 @@ def test_an_unknown_refusal_is_told_in_kaggles_words(
     kaggle.faults.add("error-200", on="SaveKernel", message="The moon is in the wrong place.")
     with pytest.raises(SamerunError, match="moon"):
         watched.submitted(backend, make_attempt())
+
+
+def test_a_plan_asks_for_what_is_to_be_attached_and_says_what_the_session_is_short_of(
+    backend: KaggleBackend, kaggle: KaggleEmulator
+) -> None:
+    kaggle.datasets.add("alice/there", {"data.yaml": b""})
+    for name, codes in (("alice/there", set()), ("alice/nothere", {"kaggle.no-dataset"})):
+        offer = backend.offer(Need("cpu", attached=Attached("kaggle-dataset", name)))
+        assert {finding.code for finding in offer.findings if finding.severity is Severity.ERROR} == codes
+    assert "kaggle.session-shorter" in {finding.code for finding in backend.offer(Need("cpu", 20.0)).findings}
+    assert "kaggle.session-shorter" not in {finding.code for finding in backend.offer(Need("cpu", 5.0)).findings}
+
+
+def test_a_wrong_key_and_a_used_up_quota_are_known_at_plan_time_and_are_errors_of_access(
+    backend: KaggleBackend, kaggle: KaggleEmulator, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kaggle.accounts.add("broke", gpu_total=3600, gpu_used=3600)
+    for name, value in kaggle.env_of("broke").items():
+        monkeypatch.setenv(name, value)
+    errors = [f for f in KaggleBackend(settings).offer(Need()).findings if f.severity is Severity.ERROR]
+    assert [(finding.code, finding.is_access) for finding in errors] == [("kaggle.no-quota", True)]
+    monkeypatch.setenv("KAGGLE_KEY", "wrong")
+    errors = [f for f in KaggleBackend(settings).offer(Need("cpu")).findings if f.severity is Severity.ERROR]
+    assert [(finding.code, finding.is_access) for finding in errors] == [("kaggle.no-credentials", True)]
+    assert refusal(errors) is Exit.ACCESS
+
+
+def test_a_deletion_that_nobody_answers_is_not_said_to_have_failed(
+    backend: KaggleBackend, make_attempt: AttemptMaker, kaggle: KaggleEmulator
+) -> None:
+    handle = watched.submitted(backend, make_attempt(epochs=1, hold=1))
+    kaggle.faults.add("503", on="DeleteKernel", times=None)
+    with pytest.raises(RemoteError, match="may still run") as caught:
+        backend.cancel(handle)
+    assert "listed" not in caught.value.message

@@ -32,6 +32,8 @@ def main() -> int:
     with KaggleEmulator(arguments.root, port=arguments.port, **chosen, **options) as kaggle:
         for name in ("SAMERUN_KAGGLE_ENDPOINT", "KAGGLE_USERNAME", "KAGGLE_KEY"):
             print(f"export {name}={shlex.quote(kaggle.env[name])}", flush=True)
+        print("# and for the real `kaggle` command, which takes this server for its proxy:", flush=True)
+        print(f"# export KAGGLE_API_ENVIRONMENT=LOCALHOST HTTP_PROXY={kaggle.endpoint} NO_PROXY=", flush=True)
         over.wait()
     return 0
 
