@@ -71,11 +71,21 @@ def test_a_script_that_fails_is_told(launch: Launch, kaggle: KaggleEmulator, ree
     assert launch.record.reason == "prepare.py: ended with exit code 4"
 
 
-def test_a_dataset_that_is_not_there_ends_it_and_leaves_no_kernel(
+def test_a_dataset_that_is_not_there_is_known_before_anything_is_pushed(
     launch: Launch, kaggle: KaggleEmulator, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_on(launch, "kaggle-dataset:bob/no-such-thing") == 2
-    assert "Kaggle left out bob/no-such-thing" in capsys.readouterr().err
+    assert "kaggle.no-dataset: dataset bob/no-such-thing" in capsys.readouterr().err
+    assert kaggle.counters.calls["SaveKernel"] == 0
+
+
+def test_a_competition_that_is_not_there_ends_it_and_leaves_no_kernel(
+    launch: Launch, kaggle: KaggleEmulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "prepare.py").write_text("")
+    data = f"{{kaggle-competition: no-such-thing, prepare: {tmp_path / 'prepare.py'}}}"
+    assert run_on(launch, data) == 2
+    assert "Kaggle left out no-such-thing" in capsys.readouterr().err
     assert len(kaggle.kernels) == 0
 
 
