@@ -25,6 +25,13 @@ SESSION_H = 12.0
 RECENT = timedelta(hours=13)  # a kernel that ran longer ago has ended: a session lasts 12 h
 LOW_QUOTA_H = 1.0
 LIMITS = "https://www.kaggle.com/docs/notebooks"
+PHONE = Finding(
+    "kaggle.phone",
+    Severity.INFO,
+    "internet and GPUs need an account with a verified phone number; Kaggle's API does not say whether yours is",
+    remedy="see https://www.kaggle.com/settings",
+    source="fastai/course-v3#347 (internet), instructlab/instructlab#355 (GPU)",
+)
 MACHINE = {
     "cuda": "a Kaggle kernel with two T4 GPUs, of which one is used (T4)",
     "cpu": "a Kaggle kernel without a GPU",
@@ -50,8 +57,7 @@ def check(settings: Settings) -> list[Finding]:
         found.append(Finding("kaggle.refused", Severity.ERROR, error.message, remedy=error.remedy or ""))
     except SamerunError as error:
         found.append(Finding("kaggle.silent", Severity.WARNING, error.message, remedy=error.remedy or "try again"))
-    text = "internet and GPUs need an account with a verified phone number; Kaggle's API does not say whether yours is"
-    found.append(Finding("kaggle.phone", Severity.INFO, text, remedy="see https://www.kaggle.com/settings"))
+    found.append(PHONE)
     return found
 
 
@@ -61,6 +67,7 @@ def offer(settings: Settings, need: Need, options: Mapping[str, Option]) -> Offe
     found = list(_impossible(settings, need, device, options))
     if device in MACHINE:
         found += _account(settings, need, gpu=device == "cuda")
+        found.append(PHONE)
     hours = min(settings.kaggle_session_hours, need.max_hours or SESSION_H)
     machine = MACHINE.get(device, "a Kaggle kernel")
     if settings.kaggle_endpoint:

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from launcher.analysis import analyse, compare
 from launcher.analysis.model import MAP50, MAP5095, PRECISION, RECALL, Config, Kind, Results, RunView, Status
 from launcher.analysis.reading.run import defaults
+from launcher.finding import Finding
 
 
 def view(
@@ -42,3 +44,13 @@ def scored(name: str, map50: float, **arguments: Any) -> RunView:
     rising = [map50 / 3, map50 / 2, map50]
     columns = {MAP50: rising, MAP5095: [value / 2 for value in rising], PRECISION: [0.5] * 3, RECALL: [0.25] * 3}
     return view(name, columns, **arguments)
+
+
+def said(run: RunView, *references: RunView) -> dict[str, Finding]:
+    """What the analysis finds, by code."""
+    return {one.code: one for one in analyse(run, references).findings}
+
+
+def compared(*runs: RunView) -> dict[str, Finding]:
+    """What the comparison finds, by code."""
+    return {one.code: one for one in compare(runs).findings}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.kaggle import KaggleBackend, account
+from backends.kaggle import KaggleBackend, account, watching
 from backends.kaggle.client.wire import Limits
 from launcher.backend import State
 from launcher.runs.events import read as read_events
@@ -241,7 +241,6 @@ def test_what_may_still_run_is_not_released(
 def test_a_kernel_that_stays_running_after_its_end_is_unknown_and_not_waited_for_for_ever(
     launch: Launch, kaggle: KaggleEmulator, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from backends.kaggle import watching
 
     monkeypatch.setattr(watching, "STUCK", 2.0)
     kaggle.faults.add("ghost", on="alice/samerun-*")
@@ -253,16 +252,18 @@ def test_a_kernel_that_stays_running_after_its_end_is_unknown_and_not_waited_for
     assert len(kaggle.kernels) == 0
 
 
-@pytest.mark.slow
-def test_a_session_that_should_be_over_for_hours_is_unknown(
-    launch: Launch, kaggle: KaggleEmulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_session_that_should_be_over_for_hours_is_unknown_until_it_ends(
+    backend: KaggleBackend, settings: Settings, make_attempt: AttemptMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from backends.kaggle import watching
-
+    attempt = make_attempt(hold=1)
+    handle = watched.submitted(backend, attempt)
+    watched.until(backend, handle, watched.running, 20.0)
     monkeypatch.setattr(watching, "GHOST_S", -1e6)
-    launch.slow(0.5)
-    assert launch.run("sync.patience_minutes=0.001") in (0, 7)
-    assert launch.record.reason == "" or "after the limit of its session" in launch.record.attempts[-1].reason
+    late = KaggleBackend(settings).poll([handle])[attempt.id]
+    assert late.state is State.UNKNOWN
+    assert "after the limit of its session" in late.reason
+    make_attempt.let_go(attempt)
+    assert watched.ended(backend, handle, 30.0).state is State.SUCCEEDED
 
 
 def test_an_output_that_is_too_large_for_kaggle_is_not_made_again(launch: Launch, kaggle: KaggleEmulator) -> None:

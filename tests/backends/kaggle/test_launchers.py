@@ -185,3 +185,27 @@ def test_a_handle_that_kaggle_has_lost_is_told_apart_from_silence(launch: Launch
     kaggle.kernels.delete(kaggle.accounts["alice"], "alice", handle.data["slug"])
     assert launch(launch.record.id, command="attach") == 1
     assert launch.record.state is RunState.CANCELLED
+
+
+def test_reap_finds_kernels_and_datasets_without_a_live_run_and_removes_them(
+    launch: Launch, kaggle: KaggleEmulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    launch.slow(30.0)
+    assert launch(str(launch.spec), "--backend", "kaggle", "--detach") == 0
+    run = launch.record.id
+    assert launch("--backend", "kaggle", "--yes", "--strange", "--data", command="reap") == 1, "its data is in use"
+    assert (len(kaggle.kernels), len(kaggle.datasets)) == (1, 1), "what is live is left alone"
+    assert f"launch attach {run}" in capsys.readouterr().err
+    launch.store.remove(run)
+    assert launch("--backend", "kaggle", "--yes", command="reap") == 0
+    assert len(kaggle.kernels) == 1, "it may be another machine's"
+    assert launch("--backend", "kaggle", "--yes", "--strange", "--data", command="reap") == 0
+    assert (len(kaggle.kernels), len(kaggle.datasets), kaggle.processes_alive) == (0, 0, 0)
+
+
+def test_a_disk_cache_is_refused_by_the_plan(
+    launch: Launch, kaggle: KaggleEmulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert launch.run("train.cache=disk") == 2
+    assert "train.cache-disk-no-room" in capsys.readouterr().err
+    assert kaggle.counters.calls["SaveKernel"] == 0

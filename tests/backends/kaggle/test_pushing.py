@@ -298,6 +298,9 @@ def test_a_plan_asks_for_what_is_to_be_attached_and_says_what_the_session_is_sho
         offer = backend.offer(Need("cpu", attached=Attached("kaggle-dataset", name)))
         assert {finding.code for finding in offer.findings if finding.severity is Severity.ERROR} == codes
     assert "kaggle.session-shorter" in {finding.code for finding in backend.offer(Need("cpu", 20.0)).findings}
+    offer = backend.offer(Need())
+    assert {"kaggle.quota", "kaggle.sessions", "kaggle.phone"} <= {finding.code for finding in offer.findings}
+    assert offer.output_limit == 20 * 10**9
     assert "kaggle.session-shorter" not in {finding.code for finding in backend.offer(Need("cpu", 5.0)).findings}
 
 
