@@ -53,6 +53,15 @@ class State(enum.StrEnum):
         return self not in (State.QUEUED, State.RUNNING, State.UNKNOWN)
 
 
+OUTCOMES: Mapping[str, State] = {
+    "done": State.SUCCEEDED,
+    "failed": State.FAILED,
+    "expired": State.EXPIRED,
+    "cancelled": State.CANCELLED,
+}
+"""The worker's own word for how it ended, `outcome` in state/exit.json, as a state."""
+
+
 class Feature(enum.StrEnum):
     """What not every backend can do. One that cannot declares it in `lacks`, with the reason in words for a human."""
 

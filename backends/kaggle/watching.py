@@ -20,7 +20,7 @@ from backends.kaggle.client.answers import KernelState
 from backends.kaggle.client.answers import Status as Told
 from backends.kaggle.client.refusals import NotThereError
 from backends.kaggle.kernel.source import slug_of
-from launcher.backend import Handle, Lines, State, Status
+from launcher.backend import OUTCOMES, Handle, Lines, State, Status
 from launcher.errors import RemoteError, SamerunError
 from launcher.sync import manifest as manifests
 
@@ -30,12 +30,6 @@ if TYPE_CHECKING:
 
 EXIT = "exit.json"
 STREAM = "stream.log"
-OUTCOMES = {
-    "done": State.SUCCEEDED,
-    "failed": State.FAILED,
-    "expired": State.EXPIRED,
-    "cancelled": State.CANCELLED,
-}
 OVER = (KernelState.COMPLETE, KernelState.ERROR, KernelState.CANCELLED)
 GROWTH, LONGEST = 1.5, 6.0
 """How the interval between two questions grows, and how many times the first it may be: assumptions, against 429."""

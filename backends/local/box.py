@@ -13,18 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from launcher.backend import InputFile, Lines, State, Status
+from launcher.backend import OUTCOMES, InputFile, Lines, State, Status
 from launcher.errors import RemoteError
 from launcher.files import is_held, try_lock, write_atomic
 
 READ_BYTES = 1 << 20
 HOST = "state/host"
-OUTCOMES = {
-    "done": State.SUCCEEDED,
-    "failed": State.FAILED,
-    "expired": State.EXPIRED,
-    "cancelled": State.CANCELLED,
-}
 
 
 def lay_out(box: Path, inputs: Sequence[InputFile], attempt_json: Mapping[str, Any]) -> None:

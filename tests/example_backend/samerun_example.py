@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.backend import (
+    OUTCOMES,
     Attempt,
     Backend,
     DataSource,
@@ -40,7 +41,6 @@ from launcher.sync.manifest import safe
 from launcher.variables import expand
 
 START_S = 20.0
-OUTCOMES = {"done": State.SUCCEEDED, "failed": State.FAILED, "expired": State.EXPIRED, "cancelled": State.CANCELLED}
 
 
 @dataclass(frozen=True)
