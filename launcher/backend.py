@@ -13,7 +13,8 @@ it, hands back the lines that the worker printed and the files that it made, and
 7. `fetch` may bring part of what was asked for, or wrong bytes: the caller checks every digest.
 8. `cancel` and `release` may be repeated, look up what they did, and say what is left over.
 
-What every machine has in common a class gets by inheriting from `Backend`: no settings of its own, nothing to stage.
+What every machine has in common a class gets by inheriting from `Backend`: no settings of its own, nothing to stage, no
+price.
 """
 
 from __future__ import annotations
@@ -99,12 +100,17 @@ class Attached:
 
 @dataclass(frozen=True)
 class Need:
-    """What a spec asks of a machine. `options` are the backend's own settings of `resources`."""
+    """What a spec asks of a machine. `options` are the backend's own settings of `resources`.
+
+    `max_cost`: US dollars that this attempt may cost; what former attempts of the run have cost is taken off already.
+    A backend whose machines cost money gives each of them an end of its own by which this holds.
+    """
 
     device: str = "auto"
     max_hours: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     attached: Attached | None = None
+    max_cost: float | None = None
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,7 @@ class Offer:
     `max_hours`: longest attempt it allows; price in US dollars an hour; free memory and disk in bytes; `output_limit`:
     bytes that an attempt may leave; `installs`: packages of which it gets the version that is wanted; `versions`: what
     else is known to be installed there, None where the training runs in the very environment that plans it.
+    `price_basis` says where the price is from, and of which day.
     """
 
     machine: str
@@ -126,6 +133,16 @@ class Offer:
     output_limit: int | None = None
     installs: tuple[str, ...] = ()
     versions: Mapping[str, str] | None = None
+    price_basis: str = ""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an attempt's machines have cost up to now, in US dollars and machine hours, by which price list."""
+
+    dollars: float
+    hours: float
+    basis: str
 
 
 @dataclass(frozen=True)
@@ -309,6 +326,14 @@ class Backend(Protocol[R]):
     def release(self, handle: Handle) -> list[str]:
         """Remove what the attempt holds on the machine; returns what is left over, in words. Called after sync."""
         ...
+
+    def cost(self, handle: Handle) -> Cost | None:
+        """What the attempt has cost so far; None where machines cost nothing, or nobody can tell (any more).
+
+        Asked before `release`. Raises RemoteError when it cannot be told now.
+        """
+        del handle
+        return None
 
     def owned(self) -> list[Handle]:
         """Every attempt of ours that this backend still holds, live or not: what `launch reap` looks through."""

@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from launcher.errors import Problem, SpecError
 
@@ -47,6 +48,17 @@ class Settings:
     kaggle_poll_seconds: float = 10.0
     """How soon after one question for a kernel's state the next is asked; the pause grows to six times as much."""
 
+    ssh_seconds: float = 30.0
+    """How long one question to an SSH host may take, and how long a transfer may stand still, before it is given up."""
+    gcp_project: str | None = None
+    """The project whose machines and storage are used. Default: `resources.project`, else that of the credentials."""
+    gcp_bucket: str | None = None
+    """The bucket for datasets and results, without `gs://`. Default: `resources.bucket`."""
+    gce_endpoint: str | None = None
+    """Where the Compute Engine API is. Default: Google's own. STORAGE_EMULATOR_HOST does the same for Cloud Storage."""
+    gce_poll_seconds: float = 10.0
+    """How soon after one question for a machine's state the next is asked."""
+
     @classmethod
     def load(cls, env: Mapping[str, str] | None = None) -> Settings:
         """Read the settings. Raises SpecError when config.toml is not TOML or names an unknown setting."""
@@ -64,17 +76,19 @@ class Settings:
             raise SpecError([Problem("unknown setting", file=str(file), field=name, remedy=known) for name in unknown])
         values.update({name: env[f"SAMERUN_{name.upper()}"] for name in names if env.get(f"SAMERUN_{name.upper()}")})
         payload = values.pop("payload", None)
-        numbers = {name: _number(name, values.pop(name), file) for name in NUMBERS & values.keys()}
+        texts: dict[str, Any] = {name: values.get(name) for name in TEXTS}
+        numbers: dict[str, Any] = {name: _number(name, values.pop(name), file) for name in NUMBERS & values.keys()}
         return cls(
             runs_dir=_expanded(str(values.get("runs_dir", "runs"))),
             cache_dir=_expanded(str(values.get("cache_dir") or _base(env, "XDG_CACHE_HOME", ".cache"))),
             payload=_expanded(str(payload)) if payload else None,
-            kaggle_endpoint=values.get("kaggle_endpoint"),
+            **texts,
             **numbers,
         )
 
 
-NUMBERS = frozenset({"kaggle_session_hours", "kaggle_poll_seconds"})
+NUMBERS = frozenset({"kaggle_session_hours", "kaggle_poll_seconds", "ssh_seconds", "gce_poll_seconds"})
+TEXTS = frozenset({"kaggle_endpoint", "gcp_project", "gcp_bucket", "gce_endpoint"})
 
 
 def _number(name: str, value: object, file: Path) -> float:

@@ -78,6 +78,7 @@ class Resources(_Model):
 
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto takes cuda, then mps, then cpu")
     max_hours: float | None = Field(None, gt=0, description="stop the training after this many hours")
+    max_cost: float | None = Field(None, gt=0, description="US dollars that all attempts of the run may cost together")
 
     @property
     def options(self) -> dict[str, Any]:
@@ -86,7 +87,7 @@ class Resources(_Model):
 
     def as_json(self) -> dict[str, Any]:
         """For the run's record, from which each attempt's need is made."""
-        return {"device": self.device, "max_hours": self.max_hours, "options": self.options}
+        return {"device": self.device, "max_hours": self.max_hours, "max_cost": self.max_cost, "options": self.options}
 
 
 class Resume(_Model):
@@ -124,7 +125,7 @@ class JobSpec(_Model):
     ] = Field(description="a data.yaml, relative to this file; `reef`; or data that lies elsewhere")
     train: dict[str, TrainValue] = Field(default_factory=dict, description="Ultralytics' own train arguments")
     environment: Environment = Field(default_factory=Environment, description="versions and variables")
-    resources: Resources = Field(default_factory=Resources, description="device and time limit")
+    resources: Resources = Field(default_factory=Resources, description="device, time, money")
     resume: Resume = Field(default_factory=Resume, description="going on after a kill")
     sync: Sync = Field(default_factory=Sync, description="how results come back")
     notes: str | None = Field(None, description="for you; kept with the run")
