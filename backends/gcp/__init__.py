@@ -1,0 +1,1 @@
+"""A backend: Google Cloud machines."""

@@ -1,0 +1,1 @@
+"""A backend: any host with SSH."""

@@ -1,0 +1,1 @@
+"""Is the run that came back the same experiment?"""
