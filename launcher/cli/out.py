@@ -75,7 +75,14 @@ def result(record: RunRecord, folder: Any) -> dict[str, Any]:
         "dir": str(folder),
         "backend": record.backend,
         "attempts": [
-            {"id": a.id, "backend": a.backend, "state": a.state, "reason": a.reason, "resumed_epoch": a.resumed_epoch}
+            {
+                "id": a.id,
+                "backend": a.backend,
+                "state": a.state,
+                "reason": a.reason,
+                "resumed_epoch": a.resumed_epoch,
+                "cost": None if a.cost is None else dict(a.cost),
+            }
             for a in record.attempts
         ],
         "epoch": record.epoch,

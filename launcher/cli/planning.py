@@ -80,10 +80,20 @@ def show(plan: Plan, *, full: bool = False, to: TextIO | None = None) -> None:
         say(f"  set      {', '.join(others)}")
     say(f"  machine  {rows['device']}")
     say(f"  takes    {_takes(plan, full=full)}")
-    if plan.estimate.cost_dollars is not None and plan.estimate.cost_dollars.high > 0:
-        cost = plan.estimate.cost_dollars
-        say(f"  costs    ${cost.low:.2f} to ${cost.high:.2f} ({cost.basis if full else out.short(cost.basis)})")
+    if plan.offer.price_per_hour:
+        say(f"  costs    {_costs(plan, full=full)}")
     out.print_findings(plan.errors or plan.findings, full=full, to=to)
+
+
+def _costs(plan: Plan, *, full: bool) -> str:
+    """By the hour, as expected, and at most."""
+    cost, most = plan.estimate.cost_dollars, plan.estimate.most_dollars
+    if cost is None:
+        basis = f" ({plan.offer.price_basis})" if plan.offer.price_basis else ""
+        text = f"${plan.offer.price_per_hour:g} an hour{basis}; how much in all is not known"
+    else:
+        text = f"${cost.low:.2f} to ${cost.high:.2f} ({cost.basis if full else out.short(cost.basis)})"
+    return f"{text}; at most ${most:.2f}" if most is not None else f"{text}; no limit: resources.max_cost sets one"
 
 
 def _epochs(text: str) -> str:

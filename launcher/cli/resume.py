@@ -53,6 +53,6 @@ def main(argv: list[str]) -> int:
 def _errors(settings: Settings, backend: Backend[Any], record: RunRecord) -> list[Finding]:
     """Why the other backend cannot take the run."""
     data = attached.attached(record.data)
-    found = [*backend.offer(attempts.needed(record.resources, backend, data)).findings]
+    found = [*backend.offer(attempts.needed(record.resources, backend, data, spent=record.dollars)).findings]
     found += attached.refusal(settings, backend, data)
     return [finding for finding in found if finding.severity is Severity.ERROR]

@@ -97,6 +97,9 @@ def _attempt(attempt: AttemptRecord) -> list[tuple[str, str]]:
     names = ("device", "device_name", "amp", "batch", "accumulate", "workers", "threads", "optimizer", "lr0")
     if known := [f"{name} {started[name]}" for name in names if started.get(name) is not None]:
         rows.append(("  ran as", ", ".join(known)))
+    if attempt.cost is not None:
+        cost = attempt.cost
+        rows.append(("  cost", f"${cost['dollars']:.2f} for {cost['hours']:.2f} hours ({cost['basis']})"))
     if versions := started.get("versions"):
         rows.append(("  with", ", ".join(f"{name} {version}" for name, version in versions.items())))
     return rows

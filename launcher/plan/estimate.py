@@ -84,6 +84,8 @@ class Estimate:
     epoch_seconds: Range | None
     total_seconds: Range | None
     cost_dollars: Range | None
+    most_dollars: float | None
+    """What the run can cost at most: by resources.max_cost, or by the hours that its attempts may take."""
     memory_gb: Range | None
     """Of the device; on a CPU of the training process."""
     weights_bytes: Range | None
@@ -113,16 +115,30 @@ def of(case: Case, history: Sequence[Past]) -> Estimate:
     cost = None
     if total is not None and price is not None:
         rate = price / HOUR_S
-        cost = total.times(rate, rate, f"${price:g} an hour for the time above; storage and transfers not counted")
+        told = f" ({case.offer.price_basis})" if case.offer.price_basis else ""
+        told = f"${price:g} an hour{told} for the time above; storage and transfers not counted"
+        cost = total.times(rate, rate, told)
     return Estimate(
         epoch_seconds=epoch,
         total_seconds=total,
         cost_dollars=cost,
+        most_dollars=_most(case),
         memory_gb=_memory(case, history),
         weights_bytes=_weights(case),
         start_up_seconds=_start_up(case, history),
         scratch_bytes=_scratch(case),
     )
+
+
+def _most(case: Case) -> float | None:
+    """The longest that all attempts may take, at the machine's price, or the spec's own limit."""
+    resources, price = case.spec.resources, case.offer.price_per_hour
+    if price is None:
+        return None
+    hours = min((limit for limit in (resources.max_hours, case.offer.max_hours) if limit is not None), default=None)
+    limits = [] if hours is None else [price * hours * case.spec.resume.attempts]
+    limits += [] if resources.max_cost is None else [resources.max_cost]
+    return 0.0 if price == 0 else min(limits, default=None)
 
 
 def _stem(model: str) -> str:

@@ -69,7 +69,7 @@ def make_plan(
     case = Case(spec, offer, facts, versions, arguments, room or Room.of(offer))
     expected = of(case, history)
     found = dict.fromkeys((*offer.findings, *findings, *find(case), *_output(case, expected), *_disk(case, expected)))
-    found |= dict.fromkeys(_limits(case, expected))
+    found |= dict.fromkeys((*_limits(case, expected), *_money(case, expected)))
     order = (Severity.ERROR, Severity.WARNING, Severity.INFO)
     ordered = tuple(sorted(found, key=lambda finding: order.index(finding.severity)))
     return Plan(spec.name, tuple(_rows(case)), offer, facts, ordered, expected)
@@ -126,6 +126,26 @@ def _disk(case: Case, expected: Estimate) -> list[Finding]:
     remedy = "free some space there, or remove train.save_period"
     source = "the estimate of this plan"
     return [Finding("plan.disk-too-small", Severity.WARNING, "the checkpoints may not fit", evidence, remedy, source)]
+
+
+def _money(case: Case, expected: Estimate) -> list[Finding]:
+    """Whether the run costs no more than the spec allows."""
+    limit, price, cost = case.spec.resources.max_cost, case.offer.price_per_hour, expected.cost_dollars
+    if limit is None or price == 0:
+        return []
+    source = "the estimate of this plan"
+    if price is None:
+        message, remedy = "resources.max_cost has no effect here: nobody knows this machine's price", "set max_hours"
+        return [Finding("plan.no-price", Severity.WARNING, message, f"max_cost ${limit:g}", remedy, source)]
+    if cost is None or cost.high <= limit:
+        return []
+    evidence = f"${cost.low:.2f} to ${cost.high:.2f}, resources.max_cost ${limit:g}. Basis: {cost.basis}"
+    remedy = "raise resources.max_cost, lower train.epochs, or take a cheaper machine"
+    if cost.low > limit:
+        message = "the run costs more than resources.max_cost"
+        return [Finding("plan.too-expensive", Severity.ERROR, message, evidence, remedy, source)]
+    message = "the run may cost more than resources.max_cost: it is stopped then, with what it has"
+    return [Finding("plan.may-be-too-expensive", Severity.WARNING, message, evidence, remedy, source)]
 
 
 def _limits(case: Case, expected: Estimate) -> list[Finding]:

@@ -26,7 +26,7 @@ class AttemptRecord:
     """One submission. `handle` is None until the backend's answer is known; times are Unix seconds.
 
     `kept`: what did not come back whole, so that releasing the attempt would lose it; `released`: nothing of it is left
-    on the machine, as the backend said.
+    on the machine, as the backend said; `cost`: what its machines cost, as `launcher.backend.Cost`, where they do.
     """
 
     id: str
@@ -42,6 +42,7 @@ class AttemptRecord:
     started: Mapping[str, Any] | None = None
     kept: str = ""
     released: bool = False
+    cost: Mapping[str, Any] | None = None
 
     def as_handle(self) -> Handle | None:
         """The backend's handle, if it is known."""
@@ -82,6 +83,11 @@ class RunRecord:
     def attempt(self) -> AttemptRecord | None:
         """The newest attempt."""
         return self.attempts[-1] if self.attempts else None
+
+    @property
+    def dollars(self) -> float:
+        """What its attempts have cost so far, as far as that is known."""
+        return sum(float(attempt.cost["dollars"]) for attempt in self.attempts if attempt.cost is not None)
 
     def move(self, state: RunState, now: float, **changes: Any) -> RunRecord:
         """The record in another state. Raises IllegalTransitionError."""

@@ -49,6 +49,32 @@ def test_time_that_does_not_suffice_is_told(arguments: Arguments) -> None:
     assert codes(3.0, 3) == {"plan.too-long"}
 
 
+def test_money_that_does_not_suffice_is_told(arguments: Arguments) -> None:
+    def made(price: float | None, limit: float | None, hours: float | None = None) -> Plan:
+        spec = JobSpec(
+            name="job", model="yolo11n.pt", data="/d.yaml", train={"epochs": 100, "patience": 0},
+            resources=Resources(max_cost=limit, max_hours=hours), resume=Resume(attempts=2),
+        )  # fmt: skip
+        offer = Offer("T4", "cuda", price_per_hour=price, price_basis="a list of 2026-11-01")
+        return make_plan(spec, offer, COTS, HERE, arguments, history=[PAST])  # 10 hours
+
+    def codes(price: float | None, limit: float | None) -> set[str]:
+        return {finding.code for finding in made(price, limit).findings if finding.code.startswith("plan.")}
+
+    assert codes(0.5, None) == codes(0.5, 6.0) == codes(0.0, 0.01) == codes(None, None) == set()
+    assert codes(0.5, 1.0) == {"plan.too-expensive"}
+    assert codes(None, 1.0) == {"plan.no-price"}
+    assert [finding.code for finding in made(0.5, 1.0).errors] == ["plan.too-expensive"]
+    cost = made(0.5, None).estimate.cost_dollars
+    assert cost is not None
+    assert "2026-11-01" in cost.basis
+    between = (cost.low + cost.high) / 2
+    assert cost.low == cost.high or codes(0.5, between) == {"plan.may-be-too-expensive"}
+    assert made(0.5, None).estimate.most_dollars is None
+    assert made(0.5, None, hours=11).estimate.most_dollars == 11.0, "two attempts of 11 hours"
+    assert made(0.5, 7.0, hours=11).estimate.most_dollars == 7.0
+
+
 def test_checkpoints_that_do_not_fit_are_told(arguments: Arguments) -> None:
     def codes(free: int, **train: int | str) -> set[str]:
         spec = JobSpec(name="job", model="yolo11n.pt", data="/d.yaml", train={"optimizer": "AdamW", **train})

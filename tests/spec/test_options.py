@@ -15,7 +15,7 @@ from tests.spec.conftest import Write
 DECLARED: Mapping[str, Option] = {
     "host": Option(str, "where"),
     "internet": Option(bool, "whether"),
-    "max_cost": Option(float, "how much"),
+    "top_price": Option(float, "how much"),
     "disk_gb": Option(int, "how much"),
     "zone": Option(str, "which", choices=("north", "south")),
 }
@@ -27,8 +27,8 @@ def load(path: Path, *overrides: str) -> dict[str, object]:
 
 
 def test_they_come_as_the_kind_that_is_declared(write: Write) -> None:
-    path = write(HEAD + "  host: 10\n  internet: false\n  max_cost: 3\n  disk_gb: 40\n  zone: north\n  max_hours: 2\n")
-    assert load(path) == {"host": "10", "internet": False, "max_cost": 3.0, "disk_gb": 40, "zone": "north"}
+    path = write(HEAD + "  host: 10\n  internet: false\n  top_price: 3\n  disk_gb: 40\n  zone: north\n  max_hours: 2\n")
+    assert load(path) == {"host": "10", "internet": False, "top_price": 3.0, "disk_gb": 40, "zone": "north"}
     assert load(path, "resources.host=user@gpubox")["host"] == "user@gpubox"
 
 

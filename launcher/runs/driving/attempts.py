@@ -42,16 +42,25 @@ def build(
     }
     if isinstance(source, Attached) and record.data is not None and (mark := record.data.get("fingerprint")):
         describe["expect_fingerprint"] = mark  # what the run began with: it may have changed since
-    need = needed(resources, backend, attached.attached(record.data))
+    need = needed(resources, backend, attached.attached(record.data), spent=record.dollars)
     inputs = (*bundle.files, *carried)
     variables, previous = dict(record.variables), _previous(record, attempt)
     return Attempt(attempt.id, record.id, attempt.number, need, inputs, source, describe, variables, previous)
 
 
-def needed(resources: Mapping[str, Any], backend: Backend[Any], data: Attached | None = None) -> Need:
+def needed(
+    resources: Mapping[str, Any], backend: Backend[Any], data: Attached | None = None, *, spent: float = 0.0
+) -> Need:
     """What the run asks of a machine of this backend: options of other backends are none of its business."""
     options = {name: value for name, value in resources.get("options", {}).items() if name in backend.options}
-    return Need(str(resources.get("device", "auto")), resources.get("max_hours"), options, data)
+    device, hours = str(resources.get("device", "auto")), resources.get("max_hours")
+    return Need(device, hours, options, data, left_to_spend(resources, spent))
+
+
+def left_to_spend(resources: Mapping[str, Any], spent: float) -> float | None:
+    """US dollars that attempts to come may cost together; None where the spec sets no limit."""
+    limit = resources.get("max_cost")
+    return None if limit is None else max(0.0, float(limit) - spent)
 
 
 def _previous(record: RunRecord, attempt: AttemptRecord) -> Handle | None:

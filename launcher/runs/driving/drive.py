@@ -14,7 +14,7 @@ from launcher.backend import Attempt, Handle, State, Status
 from launcher.errors import CapacityError, IntegrityError, RemoteError, SamerunError
 from launcher.runs.driving import attempts, collect
 from launcher.runs.driving.following import Follower, Observer, Progress
-from launcher.runs.driving.release import give_back
+from launcher.runs.driving.release import cost_of, give_back
 from launcher.runs.driving.staging import GivenUpError
 from launcher.runs.record import AttemptRecord, RunRecord
 from launcher.runs.state import RunState
@@ -157,6 +157,7 @@ class Driver(Follower):
         """Fetch and check what there is, and say what the run is now. False: stop here, though it has not ended."""
         found = self._patiently(lambda: collect.collect(self.backend, handle, self.folder))
         given_up = self._given_up()
+        self._price()
         lost = status.state in RESUMABLE
         finished = status.state is State.SUCCEEDED or (found.complete and lost)
         trouble = self._trouble(handle, found, finished=finished, lost=lost)
@@ -170,7 +171,7 @@ class Driver(Follower):
             raise IntegrityError(trouble, remedy=remedy)
         if finished and not trouble:
             self._save(record.move(RunState.VERIFIED, now(), reason=""))
-        elif lost and not given_up and len(record.attempts) < record.max_attempts:
+        elif lost and not given_up and len(record.attempts) < record.max_attempts and not self._is_spent():
             self.record = record
             self._give_back(former=True)  # not the one that has just ended: the next may take its files from there
             self._journal()
@@ -179,9 +180,21 @@ class Driver(Follower):
             end = RunState.FAILED if status.state is State.FAILED else RunState.LOST
             end = RunState.CANCELLED if given_up or status.state is State.CANCELLED else end
             reason = record.attempts[-1].reason or status.reason
+            if lost and self._is_spent():
+                reason = f"resources.max_cost is spent (${record.dollars:.2f}): {reason}"
             self._save(record.move(end, now(), reason="" if reason == str(end) else reason))
         self._give_back()
         return not self.record.state.ended
+
+    def _price(self) -> None:
+        """Write down what the attempt has cost: the next may cost what is left."""
+        last = self.record.attempts[-1]
+        if (cost := cost_of(last, self.settings, self.backend)) != last.cost:
+            self._save(self.record.with_attempt(cost=cost))
+
+    def _is_spent(self) -> bool:
+        """Whether nothing is left of what the run may cost."""
+        return attempts.left_to_spend(self.record.resources, self.record.dollars) == 0.0
 
     def _trouble(self, handle: Handle, found: collect.Collected, *, finished: bool, lost: bool) -> str:
         """Why this can neither be called verified nor be gone on from yet; empty when there is nothing to wait for."""

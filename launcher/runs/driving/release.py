@@ -6,7 +6,7 @@ again whenever someone looks after the run.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from launcher.backend import Backend
@@ -34,6 +34,7 @@ def give_back(
         if attempt.handle is None or attempt.released or (former and attempt is record.attempt):
             done.append(attempt)
             continue
+        attempt = replace(attempt, cost=cost_of(attempt, settings, backend))
         if attempt.kept and record.state is not RunState.VERIFIED:
             found = [f"{attempt.id} was not released: {attempt.kept}"]
         else:
@@ -58,6 +59,19 @@ def tidy(settings: Settings, store: Store, record: RunRecord) -> RunRecord:
         if record != before:
             store.save(record)
     return record
+
+
+def cost_of(attempt: AttemptRecord, settings: Settings, backend: Backend[Any] | None = None) -> dict[str, Any] | None:
+    """What the attempt has cost so far; what was known already where its backend cannot tell now."""
+    known = None if attempt.cost is None else dict(attempt.cost)
+    handle = attempt.as_handle()
+    if handle is None or attempt.released:
+        return known
+    try:
+        cost = _of(attempt, settings, backend).cost(handle)
+    except SamerunError:
+        return known
+    return known if cost is None else asdict(cost)
 
 
 def left_over(record: RunRecord) -> list[str]:
