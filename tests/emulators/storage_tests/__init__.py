@@ -1,0 +1,1 @@
+"""The emulated Cloud Storage, held against its promises by the real client."""
