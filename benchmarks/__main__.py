@@ -20,6 +20,9 @@ BENCHES = {
     "jobs": "100 trivial jobs, two at a time, against torchx and bare Popen",
     "fingerprint": "the fingerprint of 23,501 images and their labels, cold and warm, against sha256sum and git",
     "report": "a report of 20 runs of 1,000 epochs, against polars and one bare chart of Plotly",
+    "ssh_transfer": "2,000 files and 500 MB to an SSH host on loopback and back, against rsync -a",
+    "gcs_store": "a dataset to the storage emulator and back, against the plain transfer manager (minutes)",
+    "parity_roc": "what parity finds of some 70 planted differences and 30 benign pairs, made anew (10 to 25 minutes)",
     "overhead": "a training through `launch` against the same training by Ultralytics alone (minutes)",
 }
 DEFAULT = ("coldstart", "ps", "submit", "jobs", "fingerprint", "report")
@@ -28,7 +31,7 @@ PEERS = Path(tempfile.gettempdir()) / "samerun-bench-peers"
 
 def main(argv: list[str]) -> int:
     """Run what is asked for; 1 when `--check` and a target is missed."""
-    listed = "\n".join(f"  {name:<12} {text}" for name, text in BENCHES.items())
+    listed = "\n".join(f"  {name:<13} {text}" for name, text in BENCHES.items())
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=f"{__doc__}\n\n{listed}",

@@ -32,6 +32,7 @@ class Exit(enum.IntEnum):
     INTEGRITY = 5
     DIFFERENT = 6
     UNKNOWN = 7
+    LEFT_OVER = 8
     INTERRUPTED = 130
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 
 from launcher import registry
-from launcher.cli import out
-from launcher.cli.follow import exit_of, follow, summary
-from launcher.runs.driving.release import left_over, tidy
+from launcher.cli.follow import ended, follow
+from launcher.runs.driving.release import tidy
 from launcher.runs.store import open_run
 from launcher.settings import Settings
 
@@ -22,11 +21,6 @@ def main(argv: list[str]) -> int:
     settings, store, record = open_run(Settings.load(), args.run)
     if record.state.ended:
         record = tidy(settings, store, record)
-        summary(record, store.folder(record.id))
-        for line in left_over(record):
-            out.say(f"  left over  {line}")
-        if args.json:
-            out.emit(out.result(record, store.folder(record.id)))
-        return exit_of(record)
+        return ended(settings, record, store.folder(record.id), as_json=args.json)
     backend = registry.load(record.backend, settings)
     return follow(store, settings, backend, record, as_json=args.json, logs=args.logs)

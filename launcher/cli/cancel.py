@@ -35,6 +35,8 @@ def main(argv: list[str]) -> int:
     if record.state.ended:
         record = tidy(settings, store, record)
         out.say(f"  {record.id} is {record.state} already")
+        for line in left_over(record):
+            out.say(f"  left over  {line}")
     elif not _agreed(settings, store, record, asked=args.yes):
         return Exit.INTERRUPTED
     else:
@@ -44,10 +46,10 @@ def main(argv: list[str]) -> int:
         elif not record.state.ended:
             out.say(f"  {record.id}: whoever follows it has been told to end it, and has not done so yet")
         summary(record, store.folder(record.id))
-    for line in left_over(record):
-        out.say(f"  left over  {line}")
     if args.json:
         out.emit(out.result(record, store.folder(record.id)))
+    if record.state.ended and left_over(record):
+        return Exit.LEFT_OVER
     return Exit.OK if record.state.ended else Exit.UNKNOWN
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from launcher.backend import Backend
 from launcher.cli import out, table
 from launcher.errors import Exit, RemoteError, SamerunError
 from launcher.runs.driving.drive import Driver, Progress
+from launcher.runs.driving.release import left_over
 from launcher.runs.events import Event
 from launcher.runs.events import read as read_events
 from launcher.runs.record import RunRecord
@@ -64,14 +66,25 @@ def follow(
     if detach and not record.state.ended:
         out.say(f"  {record.id} is {record.state}. `launch attach {record.id}` follows it")
         return _end(record, folder, as_json, Exit.OK)
+    return ended(settings, record, folder, as_json=as_json)
+
+
+def ended(settings: Settings, record: RunRecord, folder: Path, *, as_json: bool) -> int:
+    """The last word on a run that has ended, with its parity where it has a reference; returns the exit code."""
     summary(record, folder)
-    return _end(record, folder, as_json, exit_of(record))
+    code = exit_of(record)
+    if record.against is None or record.state is not RunState.VERIFIED:
+        return _end(record, folder, as_json, code)
+    from launcher.cli.parity import after
+
+    found, said = after(settings, record, folder)
+    return _end(record, folder, as_json, said if said != Exit.OK else code, found)
 
 
 def exit_of(record: RunRecord) -> Exit:
     """The exit code of a run as it stands."""
     if record.state is RunState.VERIFIED:
-        return Exit.OK
+        return Exit.LEFT_OVER if left_over(record) else Exit.OK
     if record.state is RunState.COLLECTING:
         return Exit.INTEGRITY
     return Exit.FAILED if record.state.ended else Exit.UNKNOWN
@@ -95,13 +108,15 @@ def summary(record: RunRecord, folder: Path) -> None:
     ]
     if numbers:
         out.say(f"  metrics  {'  '.join(numbers)}  (as the machine that trained it says)")
+    for line in left_over(record):
+        out.say(f"  {out.paint('left over', '1;31')}  {line}")
     if record.state in (RunState.FAILED, RunState.CANCELLED, RunState.LOST):
         out.say(f"  next     `launch logs {record.id}` shows what was printed; `launch resume {record.id}` goes on")
 
 
-def _end(record: RunRecord, folder: Path, as_json: bool, code: Exit) -> int:
+def _end(record: RunRecord, folder: Path, as_json: bool, code: Exit, parity: Mapping[str, Any] | None = None) -> int:
     if as_json:
-        out.emit(out.result(record, folder))
+        out.emit({**out.result(record, folder), "parity": parity})
     return int(code)
 
 
@@ -257,6 +272,8 @@ def describe(event: Event) -> str:
     if event.name == "device":
         memory = f", {out.size(fields['memory'])}" if isinstance(fields.get("memory"), int) else ""
         return f"device: {fields.get('name') or fields.get('device')}{memory}, proved by a convolution"
+    if event.name == "probe":
+        return f"probe: {fields.get('verdict')}: {fields.get('reason')}"
     if event.name == "preparing":
         return f"preparing: {fields.get('what')}"
     if event.name == "dataset":

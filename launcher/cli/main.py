@@ -18,6 +18,7 @@ INTERRUPTED = 130  # launcher.errors.Exit, which is not imported for it
 COMMANDS = {
     "run": "train: plan, submit, follow, sync, verify (`launch SPEC` is short for it)",
     "plan": "what a run would do: findings, estimate; submits nothing",
+    "probe": "a minute on a machine: does it compute the same? before any long run",
     "ps": "list runs",
     "show": "everything about one run",
     "logs": "what a run's worker printed; -f follows",
@@ -27,6 +28,8 @@ COMMANDS = {
     "resume": "go on with a run that ended early, from its last checkpoint",
     "report": "what a run's numbers really say: a page, Markdown, charts; --against REF compares",
     "compare": "several runs side by side",
+    "parity": "is a run the same experiment as its reference? One verdict, and why",
+    "reference": "repeat a spec with other seeds: how far seeds alone move its metrics",
     "reap": "find what attempts have left on machines, and remove it",
     "doctor": "check this machine and a backend: versions, disk, credentials",
     "schema": "write the JSON schema of a spec, for editors",
@@ -34,6 +37,7 @@ COMMANDS = {
 
 HELP = """\
 usage: launch SPEC [--backend NAME] [--set FIELD=VALUE]... [--new] [--detach] [--logs] [--dry-run] [--json]
+              [--against RUN]
        launch COMMAND [ARGUMENTS]
 
 One job spec, one Ultralytics YOLO training run, any machine; what comes back is verified.
@@ -44,14 +48,15 @@ commands:
 `launch COMMAND --help` tells more of each. A RUN is an id, the beginning of one, a name (its newest run) or a folder.
 
 exit codes: 0 done and verified, 1 the training failed, 2 spec or usage, 3 credentials or quota, 4 no capacity,
-            5 integrity, 6 parity says different, 7 unknown at the deadline, 130 interrupted here (the run goes on)
+            5 integrity, 6 parity says different, 7 unknown at the deadline, 8 something is left on a machine
+            (`launch reap`), 130 interrupted here (the run goes on)
 """
 
 
 def main(argv: list[str]) -> int:
     """Run one command line; returns the exit code. Errors of ours are printed, not raised."""
     if not argv or argv[0] in ("-h", "--help", "help"):
-        print(HELP.format(commands="\n".join(f"  {name:<8} {text}" for name, text in COMMANDS.items())), end="")
+        print(HELP.format(commands="\n".join(f"  {name:<9} {text}" for name, text in COMMANDS.items())), end="")
         return 0 if argv else 2
     if argv[0] in ("-V", "--version"):
         print(f"samerun {__version__}")

@@ -88,9 +88,19 @@ def result(record: RunRecord, folder: Any) -> dict[str, Any]:
         "epoch": record.epoch,
         "metrics": dict(record.metrics),
         "parity": None,
+        "probe": _probe(folder),
         "checked": dict(record.checked),
         "findings": list(record.findings),
     }
+
+
+def _probe(folder: Any) -> Any:
+    """What the machine found when it was probed: verdict, reason, the steps; None where it was not."""
+    if not (folder / "probe.json").is_file():
+        return None
+    from launcher.parity.probing import read
+
+    return (read(folder) or {}).get("result")
 
 
 def size(count: float) -> str:

@@ -9,6 +9,7 @@ import time
 from launcher.cli import out
 from launcher.errors import Exit, IntegrityError
 from launcher.runs.look import look
+from launcher.runs.record import PROBE
 from launcher.runs.state import RunState
 from launcher.runs.store import Row, Store
 from launcher.settings import Settings
@@ -64,7 +65,7 @@ def _looked_at(settings: Settings, store: Store, rows: list[Row], shown: int | N
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    epoch = f"{row.epoch or 0}/{row.epochs or '?'}"
+    epoch = f"{row.epoch or 0}/{row.epochs or '?'}" if row.kind != PROBE else PROBE
     map50 = "-" if row.map50 is None else f"{row.map50:.3f}"
     state = row.state if RunState(row.state).ended else f"{row.state}…"
     return row.id, state, row.backend, epoch, map50, out.ago(row.created)

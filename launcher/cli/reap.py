@@ -28,7 +28,7 @@ class _Seen:
 
 
 def main(argv: list[str]) -> int:
-    """Run the command. Exit 1 while something is left that nobody needs, or could not be removed."""
+    """Run the command. Exit 8 while something is left that nobody needs, or could not be removed."""
     parser = argparse.ArgumentParser(prog="launch reap", description=__doc__)
     parser.add_argument("--backend", help="this backend; default: all that are installed")
     parser.add_argument("--yes", action="store_true", help="remove what nobody needs any more")
@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
             seen.error = error.exit_code if args.backend or not _no_access(error) else seen.error
     if seen.left and not args.yes:
         out.say("launch reap --yes removes what is marked ✗")
-    return seen.error or (Exit.FAILED if seen.left else Exit.OK)
+    return seen.error or (Exit.LEFT_OVER if seen.left else Exit.OK)
 
 
 def _no_access(error: SamerunError) -> bool:

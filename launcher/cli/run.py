@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from launcher import registry
 from launcher.backend import Backend
+from launcher.bundle.pack import Bundle
 from launcher.cli import out
 from launcher.cli.follow import follow
 from launcher.cli.planning import planned, refusal, show
 from launcher.cli.progress import bars
 from launcher.errors import Exit
 from launcher.runs import create
+from launcher.runs.record import RunRecord
 from launcher.runs.state import RunState
 from launcher.runs.store import Store
 from launcher.settings import Settings
@@ -40,13 +44,18 @@ def parser(command: str = "launch", about: str | None = __doc__, *, backend: str
 def main(argv: list[str]) -> int:
     """Run the command."""
     arguments = parser()
+    arguments.add_argument(
+        "--against", metavar="RUN", help="hold the run against this one when it has ended; exit 6: different"
+    )
     arguments.add_argument("--detach", action="store_true", help="return as soon as the backend has accepted the run")
     arguments.add_argument("--dry-run", action="store_true", help="show what would be sent, and send nothing")
     arguments.add_argument("--new", action="store_true", help="start another run even if one of this spec is going on")
     arguments.add_argument("--logs", action="store_true", help="print every line of the worker instead of the table")
     args = arguments.parse_args(argv)
     settings = Settings.load()
-    loaded = load_spec(args.spec, args.overrides, options=lambda: registry.options(settings))
+    wished = [f"parity.against={json.dumps(args.against)}"] if args.against is not None else []
+    loaded = load_spec(args.spec, [*args.overrides, *wished], options=lambda: registry.options(settings))
+    loaded = referring(settings, loaded)
     backend = registry.load(args.backend, settings)
     store = Store(settings.runs_dir)
     with bars() as progress:
@@ -65,20 +74,69 @@ def main(argv: list[str]) -> int:
     if args.dry_run:
         return dry_run(settings, loaded, data, bundle, backend, as_json=args.json)
     key = create.key_of(bundle, backend, loaded.spec.resources.options)
+    probe = _probe(settings, loaded, data, bundle) if args.new or not store.unfinished(key) else None
     with store.starting():
         going = [] if args.new else store.unfinished(key)
         if going:
             record = going[-1]
             out.say(f"  run      {record.id} of this very spec is {record.state}: going on (--new starts another)")
+            record = _held_against(store, record, loaded)
         else:
             if not args.new:  # who writes that knows
                 _say_earlier(store, key)
             findings = [finding.as_json() for finding in plan.findings]
-            about: dict[str, Any] = {"machine": plan.offer.machine, "findings": findings}
+            about: dict[str, Any] = {"machine": plan.offer.machine, "findings": findings, "probe": probe}
             record = create.new_run(settings, store, loaded, data, bundle, backend, **about)
     if settings.payload is not None:
         out.say(f"  payload  {settings.payload} runs in the place of the training: this run trains nothing")
     return follow(store, settings, backend, record, as_json=args.json, logs=args.logs, detach=args.detach)
+
+
+def referring(settings: Settings, loaded: LoadedSpec) -> LoadedSpec:
+    """The spec with its reference by the id of a run here, else by its folder: a name means another run tomorrow.
+
+    Raises NotFoundError: a reference that is not there is told before anything is started.
+    """
+    parity = loaded.spec.parity
+    if parity.against is None:
+        return loaded
+    from launcher.analysis import load_run
+
+    view = load_run(parity.against, settings)
+    here = view.where.parent.resolve() == settings.runs_dir.resolve()
+    against = view.id if here else str(view.where.absolute())
+    section = parity.model_copy(update={"against": against})
+    return replace(loaded, spec=loaded.spec.model_copy(update={"parity": section}))
+
+
+def _probe(
+    settings: Settings, loaded: LoadedSpec, data: create.Data | create.Elsewhere, bundle: Bundle
+) -> dict[str, Any] | None:
+    """What is sent so that the machine is probed before the training, by the spec's `parity` section."""
+    section = loaded.spec.parity
+    if section.probe == "off" or (section.probe == "auto" and section.against is None) or settings.payload is not None:
+        return None
+    from launcher.parity.probing import for_run
+
+    folder = settings.runs_dir / section.against if section.against is not None else None  # absolute, if not a run here
+    probe, what = for_run(settings, section.model_dump(), bundle, data, folder)
+    if what:
+        out.say(f"  probe    {what}")
+    return probe
+
+
+def _held_against(store: Store, record: RunRecord, loaded: LoadedSpec) -> RunRecord:
+    """A run that is going on, with the reference that is asked for now; unchanged while another process drives it."""
+    section = loaded.spec.parity
+    if section.against is None or section.against == record.against:
+        return record
+    with store.driving(record.id) as free:
+        if free:
+            record = replace(store.read(record.id), against=section.against, parity=section.model_dump())
+            store.save(record)
+            return record
+    out.say(f"  another launch drives it: `launch parity {record.id} {section.against}` compares when it has ended")
+    return record
 
 
 def _say_earlier(store: Store, key: str) -> None:
@@ -105,8 +163,6 @@ def dry_run(
     as_json: bool,
 ) -> int:
     """Show the request that a run would send. Nothing is written but the cache."""
-    import json
-
     from launcher.runs.driving import attempts
     from launcher.runs.record import AttemptRecord
 

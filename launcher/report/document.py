@@ -33,6 +33,7 @@ from launcher.report import tables, validation
 from launcher.report.chart import Chart, words
 from launcher.report.charts import Curve, Panel, panels, unique
 from launcher.report.figure import figure
+from launcher.report.parity import shown as verdict
 from launcher.report.pictures import Album, Reading
 from launcher.report.style import DARK, GLYPHS, LIGHT, symbol
 from launcher.report.validation import Numbers
@@ -49,7 +50,13 @@ UNTONED = frozenset(
 )
 """Findings after which a change of a metric is called neither better nor worse."""
 PANELS = {"progression": "Progression", "losses": "Losses", "technical": "Time, memory, learning rate"}
-TITLES = {"summary": "Summary", "key": "Key findings", "pictures": "Pictures", "next": "Next runs to try"}
+TITLES = {
+    "summary": "Summary",
+    "key": "Key findings",
+    "parity": "Parity",
+    "pictures": "Pictures",
+    "next": "Next runs to try",
+}
 
 
 def page(analysis: Analysis) -> str:
@@ -59,10 +66,12 @@ def page(analysis: Analysis) -> str:
     pair = list(zip(names, views, strict=True))[:2]
     numbers = [validation.read(name, view) for name, view in pair]
     reading = Reading(pair, _drawn(numbers))
-    shown = {panel.code: panel for panel in (*panels(analysis), *_curves(numbers))}
+    parity = verdict.read(analysis.run.parity)
+    drawn = verdict.panel(parity)
+    shown = {panel.code: panel for panel in (*panels(analysis), *_curves(numbers), *((drawn,) if drawn else ()))}
     packed = _pack(list(shown.values()))
     pictures = _pictures(reading.album(LIMIT - len(bundle().packed) - len(packed) - TEXT), numbers)
-    order = [(one.code, one.title) for one in analysis.sections]
+    order = [*([("parity", TITLES["parity"])] if parity else []), *((one.code, one.title) for one in analysis.sections)]
     at = next((at for at, (code, _) in enumerate(order) if code == "files"), len(order))
     order[at:at] = [("pictures", TITLES["pictures"])] if pictures else []
     order += [("next", TITLES["next"])] if analysis.next_runs else []
@@ -84,6 +93,7 @@ def page(analysis: Analysis) -> str:
         places={one.code: (part.code, part.title) for part in analysis.sections for one in part.findings},
         pictures=pictures,
         numbers=_numbers(numbers),
+        parity=parity,
         packed=packed,
     )
 

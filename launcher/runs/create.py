@@ -6,12 +6,12 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from launcher.backend import Attached, Backend
-from launcher.bundle.pack import Bundle, pack
+from launcher.bundle.pack import WORKER, Bundle, pack
 from launcher.data import reef
 from launcher.data.check import Examination, examine
 from launcher.data.dataset import Dataset, read_dataset
@@ -19,7 +19,7 @@ from launcher.errors import DataError
 from launcher.files import storage
 from launcher.installed import installed
 from launcher.runs import attached
-from launcher.runs.record import RunRecord
+from launcher.runs.record import PROBE, RunRecord
 from launcher.runs.state import RunState
 from launcher.runs.store import Store, now
 from launcher.settings import Settings
@@ -76,8 +76,8 @@ def look_at_data(settings: Settings, spec: JobSpec, progress: Progress, *, make:
     return Data(dataset, found)
 
 
-def pack_bundle(settings: Settings, loaded: LoadedSpec, data: Data | Elsewhere) -> Bundle:
-    """The run's input, in the cache. Raises StorageError."""
+def pack_bundle(settings: Settings, loaded: LoadedSpec, data: Data | Elsewhere, *, only_probe: bool = False) -> Bundle:
+    """The run's input, in the cache; `only_probe`: of a run that ends with its probe. Raises StorageError."""
     spec = loaded.spec
     carried: dict[str, Path] = {}
     job: dict[str, Any] = {
@@ -93,11 +93,13 @@ def pack_bundle(settings: Settings, loaded: LoadedSpec, data: Data | Elsewhere) 
     if model.is_absolute() and model.is_file():
         job["model_file"] = f"model/{model.name}"
         carried[job["model_file"]] = model
-    if settings.payload is not None:
+    if only_probe:
+        job["probe_only"] = True
+    elif settings.payload is not None:
         carried["payload.py"] = settings.payload
-    texts = {SPEC: loaded.yaml_text().encode()}
+    texts = {SPEC: loaded.experiment_text().encode()}
     if isinstance(data, Data):
-        texts["data.json"] = _listing(data)
+        texts["data.json"] = listing(data)
         return pack(settings.cache_dir, job, texts, carried, data.found.fingerprint.total)
     job["data"] = {"kind": data.attached.kind, "name": data.attached.name}
     if data.script is not None:
@@ -129,11 +131,20 @@ def new_run(
     *,
     machine: str = "",
     findings: Sequence[Mapping[str, str]] = (),
+    probe: Mapping[str, Any] | None = None,
+    only_probe: bool = False,
 ) -> RunRecord:
-    """Write the run down: folder, spec.yaml, record. Nothing has been asked of any machine yet."""
-    run = store.new_id(loaded.spec.name)
-    record = draft(settings, run, loaded, data, bundle, backend, machine=machine, findings=findings)
-    return store.create(record, {SPEC: (bundle.folder / SPEC).read_bytes()})
+    """Write the run down: folder, spec.yaml, record. Nothing has been asked of any machine yet.
+
+    `probe`: what `launcher.parity.probing.plan_of` says is to be sent. A run that is only a probe has a name of its
+    own, so that a training is never looked up by it.
+    """
+    name = f"{loaded.spec.name}-probe" if only_probe else loaded.spec.name
+    record = draft(settings, store.new_id(name), loaded, data, bundle, backend, machine=machine, findings=findings)
+    record = replace(record, probe=probe)
+    if only_probe:
+        record = replace(record, name=name, kind=PROBE, payload=None, epochs=None)
+    return store.create(record, {SPEC: loaded.yaml_text().encode()})
 
 
 def draft(
@@ -168,6 +179,9 @@ def draft(
         patience_s=spec.sync.patience_minutes * 60,
         payload=str(settings.payload) if settings.payload is not None else None,
         notes=spec.notes,
+        worker=next((file.sha256 for file in bundle.files if file.path == WORKER), ""),
+        against=spec.parity.against,
+        parity=spec.parity.model_dump(),
         epochs=_whole(spec.train.get("epochs")),
         findings=tuple(findings),
     )
@@ -184,7 +198,7 @@ def _whole(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _listing(data: Data) -> bytes:
+def listing(data: Data) -> bytes:
     """data.json: what the worker checks the dataset against and builds its view from."""
     found = data.found
     splits = {

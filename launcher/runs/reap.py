@@ -53,7 +53,7 @@ def look_through(store: Store, backend: Backend[Any]) -> list[Held]:
 def remove(settings: Settings, store: Store, backend: Backend[Any], held: Held) -> list[str]:
     """Remove an attempt that is LEFT, or STRANGE and asked for; what is left over, in words."""
     try:
-        if held.record is not None and not _is_released(held.record, held.handle):
+        if held.record is not None and _is_known(held.record, held.handle):
             record = tidy(settings, store, held.record)
             return [] if _is_released(record, held.handle) else left_over(record)
         if not held.state.ended:
@@ -63,6 +63,11 @@ def remove(settings: Settings, store: Store, backend: Backend[Any], held: Held) 
         return backend.release(held.handle)
     except SamerunError as error:
         return [f"{held.handle.attempt}: {error.message}"]
+
+
+def _is_known(record: RunRecord, handle: Handle) -> bool:
+    """Whether the record has a handle to release: an attempt that was broken off while it was submitted has none."""
+    return any(each.id == handle.attempt and each.handle is not None and not each.released for each in record.attempts)
 
 
 def _is_released(record: RunRecord, handle: Handle) -> bool:

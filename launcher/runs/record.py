@@ -18,6 +18,8 @@ from launcher.runs.state import RunState, check
 
 FILE = "run.json"
 VERSION = 1
+TRAINING, PROBE = "training", "probe"
+"""Kinds of runs: what comes of a training is a model, of a probe what a machine computed in a minute."""
 _ENCODE = json.JSONEncoder(default=dict).encode
 
 
@@ -51,7 +53,12 @@ class AttemptRecord:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """Everything about a run but its outputs. `key` tells runs of the same input on the same backend."""
+    """Everything about a run but its outputs. `key` tells runs of the same input on the same backend.
+
+    `worker`: sha256 of the worker that was sent; `against`: the id, name or folder of the run that it is held against
+    when it has ended; `parity`: the spec's section. `kind`: TRAINING or PROBE; `probe`: what is sent so that the
+    machine is probed before a training (`launcher.parity.probing.plan_of`), None where it is not.
+    """
 
     id: str
     name: str
@@ -71,6 +78,11 @@ class RunRecord:
     patience_s: float = 3600.0
     payload: str | None = None
     notes: str | None = None
+    worker: str = ""
+    against: str | None = None
+    parity: Mapping[str, Any] = field(default_factory=dict)
+    kind: str = TRAINING
+    probe: Mapping[str, Any] | None = None
     reason: str = ""
     epoch: int | None = None
     epochs: int | None = None

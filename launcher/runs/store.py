@@ -27,7 +27,7 @@ from launcher.runs.state import RunState
 from launcher.settings import Settings
 
 INDEX = "index.sqlite"
-INDEX_VERSION = 1  # an index of another version, or one that was not finished, is made anew
+INDEX_VERSION = 2  # an index of another version, or one that was not finished, is made anew
 LOCK = ".lock"
 LOOKING = ".looking"
 CANCEL = ".cancel"
@@ -38,7 +38,8 @@ SUFFIX = 6  # 30^6 names a run name: ids are also checked against the folder
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
   id TEXT PRIMARY KEY, name TEXT NOT NULL, state TEXT NOT NULL, backend TEXT NOT NULL, key TEXT NOT NULL,
-  created REAL NOT NULL, updated REAL NOT NULL, epoch INTEGER, epochs INTEGER, map50 REAL, reason TEXT NOT NULL
+  created REAL NOT NULL, updated REAL NOT NULL, epoch INTEGER, epochs INTEGER, map50 REAL, reason TEXT NOT NULL,
+  kind TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS runs_created ON runs (created);
 CREATE INDEX IF NOT EXISTS runs_name ON runs (name, created);
@@ -62,6 +63,7 @@ class Row(NamedTuple):
     epochs: int | None
     map50: float | None
     reason: str
+    kind: str = records.TRAINING
 
 
 class Store:
@@ -310,7 +312,7 @@ def _put(db: sqlite3.Connection, record: RunRecord) -> str:
 
 def _row(record: RunRecord) -> Row:
     values = (record.id, record.name, str(record.state), record.backend, record.key, record.created, record.updated)
-    return Row(*values, record.epoch, record.epochs, record.metrics.get(MAP50), record.reason)
+    return Row(*values, record.epoch, record.epochs, record.metrics.get(MAP50), record.reason, record.kind)
 
 
 def open_run(settings: Settings, text: str) -> tuple[Settings, Store, RunRecord]:

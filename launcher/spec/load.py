@@ -47,6 +47,7 @@ from launcher.spec.wording import did_you_mean, dotted, from_pydantic, place_of
 
 _TEXT_FIELDS: tuple[tuple[str, ...], ...] = (
     *((name,) for name in ("name", "model", "data", "notes")),
+    ("parity", "against"),
     *(("environment", name) for name in ("ultralytics", "torch")),
     *(("data", name) for name in (*KINDS, PREPARE)),
 )
@@ -66,6 +67,11 @@ class LoadedSpec:
     def yaml_text(self) -> str:
         """`resolved` as the text of a spec.yaml; equal specs give equal bytes."""
         return to_yaml(self.resolved)
+
+    def experiment_text(self) -> str:
+        """The same without what is only compared afterwards: what a bundle carries, so that its digest is that of the
+        experiment."""
+        return to_yaml({name: value for name, value in self.resolved.items() if name != "parity"})
 
 
 def load_spec(
@@ -171,7 +177,7 @@ def _named(tree: Item, path: Path) -> Item:
 def _canonical(tree: Item) -> Item:
     """Without nulls in our own fields, empty sections as empty mappings, and text where text is wanted."""
     values = {name: item for name, item in tree.mapping.items() if item.value is not None}
-    for name in ("environment", "resources", "resume", "sync", "data"):
+    for name in (*SECTIONS, "data"):
         if name in values and isinstance(values[name].value, dict):
             values[name] = _without_nulls(values[name])
     canonical = replace(tree, value=values)

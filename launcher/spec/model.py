@@ -23,7 +23,7 @@ PATTERN_MEANINGS = {
     VERSION_PATTERN: "one exact version, as in 8.4.190",
     VARIABLE_PATTERN: "the name of an environment variable: letters, digits and underscores",
 }
-NOT_BUILT_YET = frozenset({"parity", "sweep", "evaluate"})
+NOT_BUILT_YET = frozenset({"sweep", "evaluate"})
 
 Scalar = bool | int | float | str | None
 TrainValue = Scalar | list[Scalar]
@@ -106,6 +106,28 @@ class Sync(_Model):
     )
 
 
+Metric = Literal["precision", "recall", "mAP50", "mAP50-95", "fitness", "accuracy_top1", "accuracy_top5"]
+Margin = Annotated[float, Field(gt=0, le=1)]
+
+
+class ParitySpec(_Model):
+    """What the run is held against, and how. Nothing here changes the training, or the bundle's digest."""
+
+    against: Annotated[str, Field(min_length=1, max_length=1000)] | None = Field(
+        None, description="the reference: a run, or a folder of Ultralytics"
+    )
+    margin: Margin | dict[Metric, Margin] | None = Field(
+        None, description="largest difference that still counts as none, absolute: one for all metrics, or by metric"
+    )
+    last_epochs: int = Field(3, ge=1, le=1000, description="epochs at the end whose mean is compared")
+    probe: Literal["auto", "require", "off"] = Field(
+        "auto", description="probe the machine before the training: auto does where the reference has a probe"
+    )
+    on_different: Literal["stop", "go-on"] = Field(
+        "stop", description="what to do when the probe finds that the machine computes something else"
+    )
+
+
 def _data_kind(value: Any) -> str:
     if isinstance(value, AttachedData) or (isinstance(value, dict) and set(value) != {REEF}):
         return "<attached>"
@@ -128,6 +150,9 @@ class JobSpec(_Model):
     resources: Resources = Field(default_factory=Resources, description="device, time, money")
     resume: Resume = Field(default_factory=Resume, description="going on after a kill")
     sync: Sync = Field(default_factory=Sync, description="how results come back")
+    parity: ParitySpec = Field(
+        default_factory=ParitySpec, description="the reference, and what counts as no difference"
+    )
     notes: str | None = Field(None, description="for you; kept with the run")
 
 
@@ -136,6 +161,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "resources": tuple(Resources.model_fields),
     "resume": tuple(Resume.model_fields),
     "sync": tuple(Sync.model_fields),
+    "parity": tuple(ParitySpec.model_fields),
 }
 """The mappings of a spec whose fields are ours, and the names of these."""
 

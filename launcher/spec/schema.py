@@ -66,7 +66,7 @@ def json_schema(arguments: Arguments, options: Mapping[str, Option] | None = Non
     definitions["Resources"]["properties"] |= json_schemas(options or {})
     definitions["Resources"]["additionalProperties"] = False
     definitions["Environment"]["properties"]["variables"] |= _variables()
-    for section in ("train", "environment", "resources", "resume", "sync"):
+    for section in ("train", "environment", "resources", "resume", "sync", "parity"):
         properties[section] = _or_null(properties[section])
     return {
         "$schema": DIALECT,

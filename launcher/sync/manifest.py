@@ -16,7 +16,9 @@ from launcher.errors import IntegrityError
 
 NAME = "manifest.json"
 BELOW = "train/"
-"""Where outputs lie in the run folder. Beside it are the run's own files, which no manifest may name."""
+"""Where outputs lie in the run folder. Beside it are the run's own files, which no manifest may name, but for PROBE."""
+PROBE = "probe.json"
+"""What the probe has left (launcher.worker.probing)."""
 CHECKPOINT = ("train/weights/last.pt", "train/weights/best.pt", "train/results.csv")
 """What a training goes on from: of one epoch all of them, or none is used."""
 MAX_BYTES = 16 << 20
@@ -108,6 +110,6 @@ def _entry(item: Mapping[str, Any]) -> Entry:
     if not isinstance(digest, str) or not _SHA256.match(digest):
         raise ValueError(f"sha256 {digest!r}")
     path = safe(item["path"])
-    if not path.startswith(BELOW):
+    if not path.startswith(BELOW) and path != PROBE:
         raise IntegrityError(f"the path {path!r} does not lie below {BELOW}")
     return Entry(path, safe(item["at"]), size, digest)

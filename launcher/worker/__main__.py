@@ -1,11 +1,12 @@
 """Entry of the worker: `worker.pyz BOX` supervises an attempt, `train BOX` is its child, `prove BOX` computes something
-on its device, `prepare BOX` runs the script that makes the dataset, `nursery` starts many."""
+on its device, `probe BOX` takes a few steps and compares them, `prepare BOX` runs the script that makes the dataset,
+`nursery` starts many."""
 
 import sys
 
 
 def main(argv):  # type: (list[str]) -> int
-    """Run one of the five; returns the exit code."""
+    """Run one of the six; returns the exit code."""
     if argv == ["nursery"]:
         from .nursery import nurse
 
@@ -18,6 +19,10 @@ def main(argv):  # type: (list[str]) -> int
         from .prove import prove
 
         return prove(argv[1])
+    if len(argv) == 2 and argv[0] == "probe":
+        from .probing.probe import probe
+
+        return probe(argv[1])
     if len(argv) == 2 and argv[0] == "prepare":
         from .data.prepare import prepare
 
@@ -26,7 +31,7 @@ def main(argv):  # type: (list[str]) -> int
         from .supervise import supervise
 
         return supervise(argv[0])
-    sys.stderr.write("usage: worker.pyz [train | prove | prepare] BOX | nursery\n")
+    sys.stderr.write("usage: worker.pyz [train | prove | probe | prepare] BOX | nursery\n")
     return 2
 
 

@@ -1,7 +1,7 @@
 """The folder an attempt lives in, on whatever machine, and how files in it are written: whole or not at all.
 
-    in/      what came: worker.pyz, job.json, attempt.json, data.json, resume/
-    out/     the outbox: stream.log, manifest.json, train/, checkpoint/
+    in/      what came: worker.pyz, job.json, attempt.json, data.json, resume/, probe/
+    out/     the outbox: stream.log, manifest.json, probe.json, train/, checkpoint/
     work/    scratch: Ultralytics' settings, the dataset view, temporary files. Never leaves the machine
     state/   lock, started, exit.json, bell, cancel
 
@@ -37,6 +37,7 @@ class Box:
         self.state = os.path.join(self.root, "state")
         self.stream = os.path.join(self.out, "stream.log")
         self.manifest = os.path.join(self.out, "manifest.json")
+        self.probe = os.path.join(self.out, "probe.json")
         self.train = os.path.join(self.out, "train")
         self.checkpoints = os.path.join(self.out, "checkpoint")
         self.lock = os.path.join(self.state, "lock")

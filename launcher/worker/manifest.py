@@ -50,7 +50,12 @@ def train_files(out: str) -> list[str]:
 
 
 def write(box: Box, kind: str, files: list[Json], **more: object) -> str:
-    """Write manifest.json, whole or not at all; returns its sha256. `kind` is "epoch" or "final"."""
+    """Write manifest.json, whole or not at all; returns its sha256. `kind` is "epoch" or "final".
+
+    What the probe has left is in every manifest: later attempts have no probe, and an early end should not lose it.
+    """
+    if os.path.exists(box.probe):
+        files = [*files, entry(box.out, os.path.basename(box.probe))]
     value = {"version": 1, "kind": kind, "files": sorted(files, key=lambda file: str(file["path"])), **more}
     data = json.dumps(value, indent=1, sort_keys=True).encode()
     write_bytes(box.manifest, data)

@@ -82,7 +82,7 @@ class Supervisor:
         code = -int(signal.SIGTERM)
         if os.path.exists(self.box.cancel):
             self._end("cancelled", "")
-        elif (code := self._prepare()) == 0:
+        elif (code := self._prepare() or self._probe()) == 0 and not self.job.get("probe_only"):
             code = self._train(restarts)
         return self._finish(code)
 
@@ -97,6 +97,26 @@ class Supervisor:
                 return code or -int(signal.SIGTERM)
             self.error = {}  # it has told of something and got over it: not why a training ends hours later
         return 0
+
+    def _probe(self) -> int:
+        """Before a training begins at its first epoch: does this machine compute the same? The exit code, or 0.
+
+        A probe that was killed has said nothing: a training that does not require one begins all the same.
+        """
+        asked = self.attempt.get("probe")
+        if not asked or self.attempt.get("resume"):
+            return 0
+        code = self._once([self._filled(word) for word in ("{python}", "{worker}", "probe", "{box}")], 0)
+        if code < 0 and not self.stopping and not asked.get("required"):
+            reason = f"the probe was killed by {signal.Signals(-code).name}"
+            self.stream.event("warning", {"code": "probe-failed", "reason": reason})
+            code = 0
+        if code == 0 and not self.stopping:
+            self.error = {}
+            return 0
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        self.error.setdefault("reason", f"the probe {how}")
+        return code or -int(signal.SIGTERM)
 
     def _train(self, restarts: int) -> int:
         """The training, again where a kill ended it; returns the exit code of the last."""

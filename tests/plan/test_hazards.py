@@ -228,7 +228,7 @@ def test_caches_have_the_size_that_ultralytics_writes(make: MakeCase) -> None:
 
 def test_the_worker_fixes_the_variables_that_are_told() -> None:
     source = (ROOT / "launcher/worker/training/train.py").read_text(encoding="utf-8")
-    environment = source[source.index("def _environment") : source.index("class Training")]
+    environment = source[source.index("def environment") : source.index("class Training")]
     fixed = set(re.findall(r'"([A-Z][A-Z_]{5,})"', environment))
     assert fixed == set(machine_rules.FIXED_BY_WORKER)
 

@@ -67,7 +67,7 @@ def test_an_attempt_whose_release_was_never_done_is_removed(world: World, capsys
     world.machine.released.clear()
     change(world, released=False)
     assert judged(world) == {"run-abc-a1": Verdict.LEFT}
-    assert command.main([]) == Exit.FAILED
+    assert command.main([]) == Exit.LEFT_OVER
     assert "launch reap --yes" in capsys.readouterr().err
     assert world.machine.released == []
     assert command.main(["--yes"]) == Exit.OK
@@ -112,7 +112,7 @@ def test_what_cannot_be_removed_is_loud(world: World, capsys: pytest.CaptureFixt
     world.machine.released.clear()
     change(world, released=False)
     world.backend.plan["release"] = [RemoteError("no answer"), RemoteError("no answer")]
-    assert command.main(["--yes"]) == Exit.FAILED
+    assert command.main(["--yes"]) == Exit.LEFT_OVER
     assert "left over" in capsys.readouterr().err
 
 
@@ -147,7 +147,7 @@ def test_datasets_are_removed_only_when_asked_for_and_not_under_work_that_goes_o
     world.driver().drive(follow=False)
     running = world.machine.work["run-abc-a1"]
     running.state = State.RUNNING
-    assert command.main(["--yes", "--data"]) == Exit.FAILED
+    assert command.main(["--yes", "--data"]) == Exit.LEFT_OVER
     assert discarded == []
     running.state = DONE[1]
     assert command.main(["--yes", "--data"]) == Exit.OK

@@ -116,7 +116,7 @@ def test_the_error_exits_with_usage(write: Write) -> None:
     assert caught.value.exit_code == Exit.USAGE
 
 
-@pytest.mark.parametrize("name", ["parity", "sweep", "evaluate"])
+@pytest.mark.parametrize("name", ["sweep", "evaluate"])
 def test_a_field_without_effect_is_not_accepted(write: Write, problems: Problems, name: str) -> None:
     told = problems(write(MINIMAL + f"{name}: 1\n"))
     assert told == [f"job.yaml:3:1: {name}: is not built yet, so it would have no effect (take it out)"]

@@ -125,7 +125,7 @@ def test_train_time_counts_what_earlier_processes_used(tmp_path: Path, hours: fl
 
 
 def test_the_clock_and_the_estimate_of_epochs_have_the_sum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("launcher.worker.training.train._effective", lambda trainer: {})
+    monkeypatch.setattr("launcher.worker.training.train.effective", lambda trainer: {})
     one = training(tmp_path, Told(), {"train": {"time": 1.0}})
     wrote(tmp_path, 3, seconds=2.0)
     one.resume = checkpoint.set_aside(one.box, 3, False, True)
@@ -152,7 +152,7 @@ def test_images_that_ultralytics_drops_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fraction: float, told: int
 ) -> None:
     found = {"arguments": {"fraction": fraction}, "images": {"train": 3, "val": 2}}
-    monkeypatch.setattr("launcher.worker.training.train._effective", lambda trainer: found)
+    monkeypatch.setattr("launcher.worker.training.train.effective", lambda trainer: found)
     events = Told()
     one = training(tmp_path, events)
     Path(one.box.inbox, "data.json").write_text(json.dumps({"splits": {"train": [{}] * 4, "val": [{}] * 2}}))

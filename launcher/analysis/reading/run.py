@@ -136,7 +136,11 @@ def _folder(folder: Path) -> RunView:
 
 
 def _run(folder: Path, record: RunRecord) -> RunView:
-    """A run of samerun, with everything that its record and events say."""
+    """A run of samerun, with everything that its record and events say. Raises NotFoundError for a probe."""
+    if record.kind == records.PROBE:
+        raise NotFoundError(
+            f"{record.id} is a probe, no training", remedy="`launch probe SPEC --against RUN` compares two"
+        )
     events = run_events.read(folder)
     started = next((attempt.started for attempt in reversed(record.attempts) if attempt.started), None) or {}
     train = folder / TRAIN

@@ -9,7 +9,7 @@ from typing import Any
 
 from launcher.backend import Attached, Attempt, Backend, Handle, InputFile, Need
 from launcher.bundle.pack import unpack
-from launcher.errors import IntegrityError, SpecError
+from launcher.errors import IntegrityError, NotFoundError, SpecError
 from launcher.files import sha256_file, storage
 from launcher.runs import attached
 from launcher.runs.record import AttemptRecord, RunRecord
@@ -42,8 +42,11 @@ def build(
     }
     if isinstance(source, Attached) and record.data is not None and (mark := record.data.get("fingerprint")):
         describe["expect_fingerprint"] = mark  # what the run began with: it may have changed since
+    probe, sent = _probe(record) if resume is None else (None, [])
+    if probe is not None:
+        describe["probe"] = probe
     need = needed(resources, backend, attached.attached(record.data), spent=record.dollars)
-    inputs = (*bundle.files, *carried)
+    inputs = (*bundle.files, *carried, *sent)
     variables, previous = dict(record.variables), _previous(record, attempt)
     return Attempt(attempt.id, record.id, attempt.number, need, inputs, source, describe, variables, previous)
 
@@ -76,6 +79,24 @@ def check_variables(record: RunRecord) -> None:
     names = {name: None for text in record.variables.values() for name in references(text)}
     if unset := [name for name in names if name not in os.environ]:
         raise SpecError([not_set(name) for name in unset])
+
+
+def _probe(record: RunRecord) -> tuple[dict[str, Any] | None, list[InputFile]]:
+    """What the worker is told of the probe, and the files for it: beside the bundle, whose digest is the experiment's.
+
+    Raises NotFoundError when they are not in the cache any more and the run requires a probe.
+    """
+    if record.probe is None:
+        return None, []
+    plan = dict(record.probe)
+    files = [
+        InputFile(path, Path(file["source"]), file["sha256"], file["size"]) for path, file in plan.pop("files").items()
+    ]
+    if gone := [file.source for file in files if not file.source.is_file()]:
+        if not plan.get("required"):
+            return None, []
+        raise NotFoundError(f"the probe's {gone[0]} is not in the cache any more", remedy="start the run from its spec")
+    return {**plan, "files": {file.path: file.sha256 for file in files}}, files
 
 
 def checkpoint_epoch(folder: Path) -> int | None:

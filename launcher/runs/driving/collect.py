@@ -19,6 +19,8 @@ from launcher.sync import manifest as manifests
 from launcher.sync.install import TRIES, Synced, install
 
 RESULTS = "train/results.csv"
+PROBED = (manifests.PROBE,)
+"""What a run that is only a probe must have."""
 REQUIRED = ("train/args.yaml", RESULTS, "train/weights/best.pt", "train/weights/last.pt")
 
 
@@ -116,7 +118,7 @@ def _named(folder: Path, attempt: str) -> str | None:
     return None
 
 
-def missing(folder: Path, attempt: str, *, payload: str | None) -> str:
+def missing(folder: Path, attempt: str, *, payload: str | None, only_probe: bool = False) -> str:
     """Why a run whose worker says it is done is not verified; empty when it is.
 
     The files' own digests were looked up when they were installed; this looks at whether they are the right files.
@@ -130,9 +132,9 @@ def missing(folder: Path, attempt: str, *, payload: str | None) -> str:
         return "the worker's last event is missing"
     if said[-1].fields.get("manifest") != hashlib.sha256(raw).hexdigest():
         return "the manifest is not the one that the worker's last event names"
-    for path in REQUIRED if payload is None else ():
+    for path in PROBED if only_probe else REQUIRED if payload is None else ():
         if manifest.entry(path) is None:
-            return f"a finished training has {path}; this one has not"
+            return f"a finished {'probe' if only_probe else 'training'} has {path}; this one has not"
     for entry in manifest.files:
         file = folder / entry.path
         if file.is_symlink() or not file.is_file() or sha256_file(file) != entry.sha256:

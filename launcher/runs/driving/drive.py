@@ -14,9 +14,9 @@ from launcher.backend import Attempt, Handle, State, Status
 from launcher.errors import CapacityError, IntegrityError, RemoteError, SamerunError
 from launcher.runs.driving import attempts, collect
 from launcher.runs.driving.following import Follower, Observer, Progress
-from launcher.runs.driving.release import cost_of, give_back
+from launcher.runs.driving.release import cost_of, give_back, sweep
 from launcher.runs.driving.staging import GivenUpError
-from launcher.runs.record import AttemptRecord, RunRecord
+from launcher.runs.record import PROBE, AttemptRecord, RunRecord
 from launcher.runs.state import RunState
 from launcher.runs.store import now
 
@@ -149,6 +149,8 @@ class Driver(Follower):
         """The end of a run that was given up before its next attempt was submitted."""
         self._move(RunState.CANCELLED, reason="cancelled before it was submitted")
         self._give_back()
+        if (record := sweep(self.record, self.backend)) != self.record:
+            self._save(record)
         return self.record
 
     # Collecting.
@@ -199,7 +201,10 @@ class Driver(Follower):
     def _trouble(self, handle: Handle, found: collect.Collected, *, finished: bool, lost: bool) -> str:
         """Why this can neither be called verified nor be gone on from yet; empty when there is nothing to wait for."""
         if finished:
-            return found.trouble or collect.missing(self.folder, handle.attempt, payload=self.record.payload)
+            only_probe = self.record.kind == PROBE
+            return found.trouble or collect.missing(
+                self.folder, handle.attempt, payload=self.record.payload, only_probe=only_probe
+            )
         return found.trouble if lost and not found.safe else ""
 
     def _give_back(self, *, former: bool = False) -> None:

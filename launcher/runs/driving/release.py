@@ -74,6 +74,22 @@ def cost_of(attempt: AttemptRecord, settings: Settings, backend: Backend[Any] | 
     return known if cost is None else asdict(cost)
 
 
+def sweep(record: RunRecord, backend: Backend[Any]) -> RunRecord:
+    """Remove what the newest attempt's submission has left, which nobody has accepted; what stays is left over."""
+    last = record.attempt
+    if last is None or last.handle is not None:
+        return record
+    left: list[str] = []
+    try:
+        for handle in backend.owned():
+            if handle.attempt == last.id:
+                backend.cancel(handle)
+                left += backend.release(handle)
+    except SamerunError as error:
+        left.append(f"{last.id} may have left something: {error.message}")
+    return replace(record, checked={**record.checked, LEFT_OVER: left}) if left else record
+
+
 def left_over(record: RunRecord) -> list[str]:
     """What of the run is still on machines, in words."""
     return [str(line) for line in record.checked.get(LEFT_OVER, ())]

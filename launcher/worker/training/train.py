@@ -9,13 +9,9 @@ from __future__ import annotations
 
 import atexit
 import csv
-import hashlib
-import json
 import math
 import os
-import platform
 import shutil
-import sys
 import tempfile
 import time
 import traceback
@@ -26,13 +22,14 @@ from ..box import EXIT_EXPIRED, Box, read_json
 from ..data import listing, view
 from ..events import Emitter, hold_lifeline
 from . import checkpoint, validation
+from .effective import effective
+from .effective import versions as versions
 from .guard import Guard, GuardError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..box import Json
 
-VERSIONS = ("ultralytics", "torch", "torchvision", "numpy", "opencv-python", "pillow")
 LEAVE_MARGIN = 1.2  # epochs of time that must be left before the deadline to begin another one
 ERROR_LIMIT = 2000  # characters of an error's text that an event carries
 
@@ -50,7 +47,7 @@ def train(root: str) -> int:
     try:
         training = Training(box, emit)
         training.check_versions()
-        _environment(box)
+        environment(box)
         training.run()
     except ExpiredError:
         return EXIT_EXPIRED
@@ -74,7 +71,7 @@ def _explain(error: Exception) -> Json:
     return found
 
 
-def _environment(box: Box) -> None:
+def environment(box: Box) -> None:
     """Everything Ultralytics reads from its surroundings, set before it is imported.
 
     Its settings file and fonts are private to the box; network look-ups, telemetry, installs at run time and the
@@ -153,17 +150,17 @@ class Training:
 
     def run(self) -> None:
         """Check what came, load, train."""
-        self._check_inputs()
+        self.check_inputs()
         listing.ensure(self.box, self.emit)
         data = view.make(self.box)
         resume = checkpoint.newest(self.box) or checkpoint.adopt(self.box)
         if resume is None and os.path.isdir(self.box.train):
             shutil.rmtree(self.box.train)  # an epoch begun and never finished: nothing in it can be gone on from
-        device = self._device()
+        device = self.device()
         from ultralytics import YOLO
 
         if resume is None:
-            model = YOLO(self._model())
+            model = YOLO(self.model())
             arguments = {**self.job["train"], "exist_ok": True}
         else:
             last = self._restore(resume)
@@ -177,13 +174,13 @@ class Training:
         trainer = _finishing(model._smart_load("trainer")) if self.finishing else None
         model.train(trainer=trainer, **arguments, data=data, save_dir=self.box.train, device=device)
 
-    def _check_inputs(self) -> None:
+    def check_inputs(self) -> None:
         """Every file of the bundle has the bytes that were sent. Raises ValueError."""
         for path, digest in self.attempt.get("files", {}).items():
             if manifest.entry(self.box.inbox, path)["sha256"] != digest:
                 raise ValueError(f"in/{path} is not what was sent: its sha256 differs")
 
-    def _device(self) -> str:
+    def device(self) -> str:
         """Ultralytics' word for the device asked for. `auto` is CUDA, else Apple's GPU, else the CPU."""
         import torch
 
@@ -192,7 +189,7 @@ class Training:
             asked = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         return "0" if asked == "cuda" else asked
 
-    def _model(self) -> str:
+    def model(self) -> str:
         """A name Ultralytics knows, or the file that came with the job."""
         file = self.job.get("model_file")
         return os.path.join(self.box.inbox, file) if file else str(self.job["model"])
@@ -228,10 +225,10 @@ class Training:
             if self.used and not self.finishing:
                 trainer.train_time_start -= self.used  # results.csv has the sum of all processes then
             self.emit("resumed", epoch=self.resume.epoch, checkpoint=digest, finishing=self.finishing)
-        effective = _effective(trainer)
-        self.emit("started", **effective, restart=int(os.environ.get("SAMERUN_RESTART", "0")))
-        if effective and effective["arguments"].get("fraction") == 1.0:
-            self.guard.images(read_json(listing.file(self.box))["splits"], effective["images"])
+        had = effective(trainer)
+        self.emit("started", **had, restart=int(os.environ.get("SAMERUN_RESTART", "0")))
+        if had and had["arguments"].get("fraction") == 1.0:
+            self.guard.images(read_json(listing.file(self.box))["splits"], had["images"])
 
     def on_train_batch_end(self, trainer: Any) -> None:
         """Guard the losses of each batch."""
@@ -346,45 +343,3 @@ def _epoch(trainer: Any) -> Json:
         "memory_gb": round(memory, 3),
         "batch": trainer.batch_size,
     }
-
-
-def _effective(trainer: Any) -> Json:
-    """The arguments, device, precision, loader, optimizer and versions that the trainer really has."""
-    import torch
-
-    group = trainer.optimizer.param_groups[0]
-    gpu = torch.cuda.get_device_name(trainer.device) if trainer.device.type == "cuda" else ""
-    weights = hashlib.sha256()
-    for name, value in sorted(trainer.model.state_dict().items()):
-        weights.update(name.encode())
-        weights.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return {
-        "arguments": json.loads(json.dumps(vars(trainer.args), default=str)),
-        "device": trainer.device.type,
-        "device_name": gpu or platform.processor() or platform.machine(),
-        "amp": bool(trainer.amp),
-        "batch": trainer.batch_size,
-        "accumulate": trainer.accumulate,
-        "workers": trainer.train_loader.num_workers,
-        "threads": torch.get_num_threads(),
-        "world_size": trainer.world_size,
-        "optimizer": type(trainer.optimizer).__name__,
-        "lr0": group.get("initial_lr", group["lr"]),
-        "momentum": group.get("momentum", (group.get("betas") or [None])[0]),
-        "images": {"train": len(trainer.train_loader.dataset), "val": len(trainer.test_loader.dataset)},
-        "initial_weights": weights.hexdigest(),
-        "versions": _versions(),
-        "platform": platform.platform(),
-    }
-
-
-def _versions() -> Json:
-    from importlib import metadata
-
-    found = {"python": sys.version.split()[0]}
-    for name in VERSIONS:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found

@@ -1,0 +1,1 @@
+"""The verdict of parity as files (`files`), and as a part of the report (`shown`)."""
