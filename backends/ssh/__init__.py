@@ -197,13 +197,14 @@ class SshBackend(Backend[SshRequest]):
 
     def stored(self) -> list[Stored]:
         """Datasets, environments and samerun's own program on those hosts; silent ones are left out."""
-        known = [each.place for each in self._memory]
+        known = list(self._memory)
         found: list[Stored] = []
-        for place, entries in zip(known, side_by_side(self._kept, known), strict=True):
+        for each, entries in zip(known, side_by_side(self._kept, [each.place for each in known]), strict=True):
+            place = each.place
             for entry in entries or ():
                 what = f"{entry['what']} on {place.where}, {place.root}/{entry['key']}"
                 found.append(Stored(f"{place.key}/{entry['key']}", what, entry["size"], entry["made"]))
-            if entries == [] and not self._machine(place).boxes():
+            if entries == [] and not each.attempts and not self._boxes(place):
                 self._memory.forget(place)
         return found
 

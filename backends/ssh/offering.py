@@ -105,6 +105,9 @@ def _about(facts: Facts, *, own: bool, device: str) -> Iterator[Finding]:
         yield Finding(
             "ssh.gpu", Severity.WARNING, f"{facts.node} has a driver, and nvidia-smi lists no GPU", "", remedy
         )
+    if facts.shared:
+        message, remedy = f"{facts.root} on {facts.node} is not safe: {facts.shared}", "`chmod go-w`, or another root"
+        yield Finding("ssh.shared-root", Severity.ERROR, message, remedy=remedy)
     if not facts.writable:
         message, remedy = f"{facts.root} cannot be written on {facts.node}", "set resources.root to a folder that can"
         yield Finding("ssh.root", Severity.ERROR, message, remedy=remedy)

@@ -104,8 +104,8 @@ def start(root: str, asked: Json) -> Json:
     while not os.path.exists(started):
         code = worker.poll()
         if code not in (None, 0) or time.monotonic() > until:
-            if code is None or code < 0:
-                why = f"not within {asked['wait']:g} s" if code is None else f"it was ended by signal {-code}"
+            if code is None or code <= 0:  # 0: another one had the box, and died before it said so
+                why = f"it was ended by signal {-code}" if code else f"not within {asked['wait']:g} s"
                 raise Refusal(f"the worker did not take its box: {why}", "once more", unsure=True)
             raise Refusal(f"the worker did not start (exit code {code})", f"run {' '.join(argv)} on the host")
         time.sleep(LOOK_S)
@@ -218,14 +218,15 @@ def _sweep(root: str, attempt: str) -> None:
 
     folder, start = os.path.join(root, BOXES), f".part-{attempt}-"
     for name in os.listdir(folder) if os.path.isdir(folder) else ():
-        if name.startswith(start) and not _lives(name[len(start) :]):
+        number = name[len(start) :] if name.startswith(start) else ""
+        if number.isdigit() and not _lives(number):  # what follows may be more of another attempt's name
             shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
 
 
 def _lives(number: str) -> bool:
     try:
         os.kill(int(number), 0)
-    except (ProcessLookupError, ValueError):
+    except ProcessLookupError:
         return False
     except PermissionError:
         pass
@@ -268,16 +269,26 @@ def _never_start(box: str) -> None:
 @contextlib.contextmanager
 def locked(path: str, *, wait: bool) -> Iterator[bool]:
     """Hold a lock that the system takes back when this process dies; yields whether it was free."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        yield True
-    finally:
-        os.close(fd)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                yield False
+                return
+            if _is_there(fd, path):  # else it was deleted while it was waited for, and others may hold a new one
+                yield True
+                return
+        finally:
+            os.close(fd)
+
+
+def _is_there(fd: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _home(box: str) -> Json:

@@ -34,6 +34,7 @@ def facts(root: str, agent: str, thorough: bool, called: str) -> Json:
         + ("-gpu" if has_cuda() else ""),
         "root": home,
         "exists": os.path.isdir(home),
+        "shared": _shared(home),
         "agent": os.path.isdir(os.path.join(home, "agents", agent)),
         "node": node(),
         "system": os.uname().sysname,
@@ -60,6 +61,17 @@ def facts(root: str, agent: str, thorough: bool, called: str) -> Json:
             versions=_versions(),
         )
     return found
+
+
+def _shared(folder: str) -> str:
+    """Who else could put programs there that we would run; empty when nobody can (sshd's own rule, StrictModes)."""
+    try:
+        found = os.stat(folder)
+    except OSError:
+        return ""
+    if found.st_uid not in (os.getuid(), 0):
+        return "it belongs to user %d" % found.st_uid
+    return "others may write in it" if found.st_mode & 0o022 else ""
 
 
 def node() -> str:

@@ -112,7 +112,7 @@ def discard(root: str, key: str) -> list[str]:
             if not free:
                 return [f"{folder}: it is being made"]
             _remove(folder)
-        _remove(f"{folder}.lock")
+            _remove(f"{folder}.lock")
     else:
         _remove(f"{folder}.json")
         _remove(folder)

@@ -15,11 +15,12 @@ import io
 import json
 import os
 import re
-import shutil
 import stat
 import sys
 import tarfile
 import time
+
+from .pieces import CHUNK, READ, WRITE, copy, copy_start, digest_of, is_mine, write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from typing import Any, BinaryIO
 
 STATE = ".transfer"
-CHUNK = 1 << 20
 PIPE = 1 << 20
 """Bytes that a pipe should hold: what Linux lets an ordinary user ask for (/proc/sys/fs/pipe-max-size)."""
 PULSE = 1.0
@@ -36,8 +36,6 @@ ABANDONED = 86_400.0
 """Seconds after which a part that nobody wrote to is garbage. Assumption: a cut is mended within a day."""
 _SHA = re.compile("[0-9a-f]{64}")
 _HERE = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe would wait for its writer
-_WRITE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def main(argv: list[str]) -> int:
@@ -79,9 +77,10 @@ def take(root: str, came: io.BufferedReader, answer: BinaryIO) -> None:
         for number, (sha, size, offset) in enumerate(contents):
             if _next(came) != (str(number), size - offset):
                 raise ValueError("what came is not what was announced")
-            reason = tree.receive(came, sha, size, offset, pulse)
-            _exactly(came, -(size - offset) % tarfile.BLOCKSIZE)
-            reason = reason or tree.place(sha, places.get(sha, []))
+            with tree.part(sha, offset) as (name, part):
+                reason = tree.receive(came, sha, size, offset, name, part, pulse)
+                _exactly(came, -(size - offset) % tarfile.BLOCKSIZE)
+                reason = reason or tree.place(sha, places.get(sha, []), name)
             if reason:
                 wrong[sha] = reason
         if not wrong:
@@ -122,7 +121,7 @@ class Tree:
 
     def __enter__(self) -> Tree:
         with contextlib.suppress(OSError, ValueError):
-            with os.fdopen(self._open((STATE, "seen.json"), _READ), "rb") as stream:
+            with os.fdopen(self._open((STATE, "seen.json"), READ), "rb") as stream:
                 found = json.load(stream)
             self._seen = found if isinstance(found, dict) else {}
         return self
@@ -133,7 +132,7 @@ class Tree:
             if self._dirty:
                 folder = self._enter((STATE,), make=True)
                 name = f"seen.{os.getpid()}"
-                with os.fdopen(os.open(name, _WRITE | os.O_TRUNC, 0o600, dir_fd=folder), "w") as stream:
+                with os.fdopen(os.open(name, WRITE | os.O_TRUNC, 0o600, dir_fd=folder), "w") as stream:
                     json.dump(self._seen, stream)
                 os.rename(name, "seen.json", src_dir_fd=folder, dst_dir_fd=folder)
         finally:
@@ -149,7 +148,7 @@ class Tree:
                     return False
                 if self._seen.get(path) == [*_signs(found), sha]:
                     return True
-                if _digest(fd, size, pulse).hexdigest() != sha:
+                if digest_of(fd, size, pulse).hexdigest() != sha:
                     return False
                 self._remember(path, fd, sha)
                 return True
@@ -159,7 +158,7 @@ class Tree:
     @contextlib.contextmanager
     def read(self, path: str) -> Iterator[int]:
         """A regular file of the tree, open. Raises OSError, and ValueError for what is none or is not in the tree."""
-        fd = self._open(_inside(path), _READ)
+        fd = self._open(_inside(path), READ)
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise ValueError("no regular file")
@@ -174,42 +173,62 @@ class Tree:
         except OSError:
             return 0
 
-    def receive(self, source: io.BufferedReader, sha: str, size: int, offset: int, pulse: _Pulse) -> str:
-        """Write a content from its offset on; why it is not what it should be, or nothing."""
-        with io.FileIO(os.open(_name(sha), _WRITE, 0o600, dir_fd=self._part_folder()), "r+b") as part:
+    @contextlib.contextmanager
+    def part(self, sha: str, offset: int) -> Iterator[tuple[str, io.FileIO]]:
+        """Name and file of what came of a content, nobody else's as long as it is open.
+
+        Two machines may send the same dataset, and a sending that was cut may live on until its connection is known to
+        be dead. Whoever comes second goes on in a copy of what is there: nobody waits, or writes in the other's file.
+        """
+        folder, name = self._part_folder(), _name(sha)
+        part = io.FileIO(os.open(name, WRITE, 0o600, dir_fd=folder), "r+b")
+        try:
+            if not is_mine(part.fileno(), name, folder):
+                theirs, name = part, f"{sha}.{os.getpid()}"
+                with theirs:
+                    part = io.FileIO(os.open(name, WRITE | os.O_TRUNC, 0o600, dir_fd=folder), "r+b")
+                    copy_start(theirs, part, offset)
             if os.fstat(part.fileno()).st_size < offset:
                 raise ValueError(f"the first {offset} bytes of {sha} are gone")
-            digest = _digest(part.fileno(), offset, pulse)
-            part.seek(offset)
-            left = size - offset
-            while left:
-                piece = memoryview(self._buffer)[: min(CHUNK, left)]
-                got = source.readinto(piece)
-                digest.update(piece[:got])
-                _write(part, piece[:got])
-                if got < len(piece):
-                    raise ValueError("what came ends in the middle")
-                left -= got
-                pulse()
-            part.truncate(size)
+            yield name, part
+        finally:
+            part.close()
+
+    def receive(
+        self, source: io.BufferedReader, sha: str, size: int, offset: int, name: str, part: io.FileIO, pulse: _Pulse
+    ) -> str:
+        """Write a content from its offset on; why it is not what it should be, or nothing."""
+        digest = digest_of(part.fileno(), offset, pulse)
+        part.seek(offset)
+        left = size - offset
+        while left:
+            piece = memoryview(self._buffer)[: min(CHUNK, left)]
+            got = source.readinto(piece)
+            digest.update(piece[:got])
+            write(part, piece[:got])
+            if got < len(piece):
+                raise ValueError("what came ends in the middle")
+            left -= got
+            pulse()
+        part.truncate(size)
         if digest.hexdigest() == sha:
             return ""
-        os.unlink(_name(sha), dir_fd=self._part_folder())
+        os.unlink(name, dir_fd=self._part_folder())
         return f"sha256 {digest.hexdigest()[:12]} instead of {sha[:12]}"
 
-    def place(self, sha: str, paths: list[str]) -> str:
+    def place(self, sha: str, paths: list[str], part: str) -> str:
         """Give a content its names: the part becomes the last of them. Why not, or nothing."""
         parts = self._part_folder()
         for number, path in enumerate(paths, 1):
             *parents, name = _inside(path)
             try:
                 folder = self._enter(tuple(parents), make=True)
-                source = _name(sha)
+                source = part
                 if number < len(paths):
-                    source = f"{sha}.copy"
-                    _copy(parts, sha, source)
+                    source = f"{sha}.{os.getpid()}.copy"
+                    copy(parts, part, source)
                 os.rename(source, name, src_dir_fd=parts, dst_dir_fd=folder)
-                fd = os.open(name, _READ, dir_fd=folder)
+                fd = os.open(name, READ, dir_fd=folder)
             except OSError as error:
                 return f"{path}: {error.strerror}"
             try:
@@ -326,33 +345,6 @@ def _name(sha: str) -> str:
 
 def _signs(found: os.stat_result) -> list[int]:
     return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
-
-
-def _digest(fd: int, size: int, pulse: _Pulse) -> Any:
-    """The digest of the first `size` bytes, or of all there are."""
-    digest = hashlib.sha256()
-    at = 0
-    while at < size:
-        piece = os.pread(fd, min(CHUNK, size - at), at)
-        if not piece:
-            break
-        digest.update(piece)
-        at += len(piece)
-        pulse()
-    return digest
-
-
-def _write(part: io.FileIO, piece: memoryview) -> None:
-    """All of it: a disk that fills up takes a part."""
-    while piece:
-        piece = piece[part.write(piece) :]
-
-
-def _copy(folder: int, source: str, to: str) -> None:
-    with contextlib.ExitStack() as stack:  # Python 3.9 has no parentheses around several
-        old = stack.enter_context(os.fdopen(os.open(source, _READ, dir_fd=folder), "rb"))
-        new = stack.enter_context(os.fdopen(os.open(to, _WRITE | os.O_TRUNC, 0o600, dir_fd=folder), "wb"))
-        shutil.copyfileobj(old, new, CHUNK)
 
 
 def _send(answer: BinaryIO, name: str, fd: int) -> None:

@@ -22,6 +22,8 @@ class Facts:
     """Our folder, as an absolute path."""
     exists: bool
     """Whether that folder is there."""
+    shared: str
+    """Why what lies there need not be ours: another user could have put it there. Empty when nobody could."""
     agent: bool
     """Whether this version of the agent is there."""
     node: str

@@ -51,7 +51,7 @@ class Machine:
         """The host's facts, with the agent there: one round trip, two the first time ever. Raises SamerunError."""
         with self._lock:
             if self._facts is None:
-                self._facts = self.facts(thorough=False)
+                self._facts = self._safe()
             if not self._facts.agent:
                 self._put_agent(self._facts)
                 self._facts = replace(self._facts, agent=True, exists=True)
@@ -205,7 +205,8 @@ class Machine:
         if not attempts:
             return {}
         if not self._is_used():
-            gone = {"state": "lost", "reason": f"there is no {self.root} on it any more", "started": False}
+            reason = f"there is no {self.root} on {self}: is a disk not mounted? If it was deleted for good, make it"
+            gone = {"state": "unknown", "reason": reason, "started": False}
             return dict.fromkeys(attempts, gone)
         found: Json = self._ask("status", {"attempts": list(attempts)})["found"]
         return found
@@ -214,11 +215,19 @@ class Machine:
         """Whether our folder is there: where it is not, there is nothing to ask, and nothing is put there to ask it."""
         with self._lock:
             if self._facts is None:
-                self._facts = self.facts(thorough=False)
+                self._facts = self._safe()
             if self._facts.exists:
                 return True
             self._facts = None
             return False
+
+    def _safe(self) -> Facts:
+        """The facts of a host on which nobody else could have put what we are going to run."""
+        facts = self.facts(thorough=False)
+        if facts.shared:
+            remedy = f"`chmod go-w {facts.root}` there if it is yours, else set resources.root to a folder of your own"
+            raise SamerunError(f"{self}: {facts.root} is not safe to run programs from: {facts.shared}", remedy=remedy)
+        return facts
 
     def _ask(self, command: str, asked: Mapping[str, Any], body: bytes = b"", limit: float = 0.0) -> Json:
         return self._answer(command, asked, body, limit)[0]
@@ -233,6 +242,8 @@ class Machine:
         if done.code == NOT_THERE and not done.out:
             with self._lock:
                 self._facts = None
+            if not self._is_used():  # nor is anything put where a disk is not mounted
+                raise RemoteError(f"{self.root} is gone from {self}", remedy="mount its disk, or make the folder again")
             done = self._run(command, feed, seconds)
         said, rest = self._whole(done)
         if "refused" in said:

@@ -13,6 +13,10 @@ _FORM = re.compile(
     r"(?:ssh://)?(?:(?P<user>[^@\s:/]+)@)?(?:\[(?P<six>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^@\s:/\[\]]+))(?::(?P<port>\d+))?/?"
 )
 
+_SHELL = frozenset("'`\"$\\;&<>|(){}")
+"""What no host and no user has: OpenSSH too refuses it, because a ProxyCommand's %h and %r go through a shell
+(CVE-2023-51385)."""
+
 
 @dataclass(frozen=True)
 class Where:
@@ -34,7 +38,8 @@ class Where:
         """Read `user@host:port`, `user@[IPv6]:port` or `ssh://...`; user and port may be left out. Raises SpecError."""
         found = _FORM.fullmatch(text)
         user, host = (found["user"], found["six"] or found["host"]) if found else (None, "")
-        if found is None or host.startswith("-") or (user or "").startswith("-") or not text.isprintable():
+        odd = not text.isprintable() or not _SHELL.isdisjoint(text)
+        if found is None or host.startswith("-") or (user or "").startswith("-") or odd:
             raise SpecError(
                 [Problem(f"{text!r} is no host", remedy="write user@host, user@host:port or a Host of ssh")]
             )

@@ -181,6 +181,43 @@ def test_a_box_is_whole_or_not_there(root: Path) -> None:
     assert box.lay_out(str(root), asked, io.BytesIO()) == {"made": False}
 
 
+def test_a_box_that_another_attempt_lays_out_is_not_swept_away(root: Path) -> None:
+    theirs = root / "boxes" / f".part-{ATTEMPT}-more-a1-{os.getpid()}"
+    theirs.mkdir(parents=True)
+    lay(root)
+    assert theirs.is_dir()
+
+
+def test_a_lock_that_was_deleted_is_no_lock(tmp_path: Path) -> None:
+    path = tmp_path / "x.lock"
+    both, entered = threading.Barrier(2), threading.Event()
+
+    def wait() -> None:
+        both.wait()
+        with box.locked(str(path), wait=True):
+            entered.set()
+            both.wait()
+
+    with box.locked(str(path), wait=False):
+        threading.Thread(target=wait, daemon=True).start()
+        both.wait()
+        time.sleep(0.1)  # it waits for the lock by now
+        path.unlink()
+    assert entered.wait(5)
+    with box.locked(str(path), wait=False) as free:
+        assert not free
+    both.wait()
+
+
+def test_a_worker_that_finds_the_box_taken_by_one_that_dies_is_not_known(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lay(root)
+    with held(root / "boxes" / ATTEMPT / "state/lock"), pytest.raises(Refusal, match="did not take") as refused:
+        box.start(str(root), {"attempt": ATTEMPT, "env": {}, "wait": 1.0})
+    assert refused.value.unsure
+
+
 def test_what_one_that_was_killed_has_half_laid_out_is_swept_away(root: Path) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()

@@ -107,10 +107,11 @@ def test_an_unheard_of_place_asks_nobody_and_leaves_nothing(
     attempt = make_attempt()
     handle = Handle("ssh", attempt.id, world.place().to_json())
     assert backend.find(attempt) is None
-    assert backend.poll([handle])[attempt.id].state is State.LOST
+    assert backend.poll([handle])[attempt.id].state is State.UNKNOWN
     assert backend.lines(handle, "", 0.0).lines == ()
     assert backend.files(handle) is None
-    assert backend.cancel(handle).state is State.LOST
+    with pytest.raises(RemoteError, match="not mounted"):
+        backend.cancel(handle)
     assert backend.release(handle) == []
     assert (backend.owned(), backend.stored()) == ([], [])
     assert list(host.home.iterdir()) == []
@@ -217,12 +218,40 @@ def test_an_agent_that_was_deleted_is_brought_again(backend: SshBackend, host: H
     assert watched.ended(backend, handle, 20).state is State.SUCCEEDED
 
 
+def test_a_folder_that_is_gone_may_be_a_disk_that_is_not_mounted(
+    backend: SshBackend, host: Host, make_attempt: Maker
+) -> None:
+    handle = watched.submitted(backend, make_attempt())
+    watched.ended(backend, handle, 20)
+    host.root.rename(host.home / "unmounted")
+    for each in (SshBackend(backend._settings), backend, backend):
+        assert each.poll([handle])[handle.attempt].state is State.UNKNOWN
+        assert each.stored() == []
+    assert not host.root.exists(), "the agent was put where the disk belongs"
+    (host.home / "unmounted").rename(host.root)
+    assert [each.attempt for each in SshBackend(backend._settings).owned()] == [handle.attempt]
+    assert backend.poll([handle])[handle.attempt].state is State.SUCCEEDED
+
+
 def test_a_host_that_was_emptied_has_lost_the_attempt(backend: SshBackend, host: Host, make_attempt: Maker) -> None:
     handle = watched.submitted(backend, make_attempt())
     watched.ended(backend, handle, 20)
     shutil.rmtree(host.root)
+    host.root.mkdir(0o700)
     assert SshBackend(backend._settings).poll([handle])[handle.attempt].state is State.LOST
     assert backend.poll([handle])[handle.attempt].state is State.LOST
+
+
+def test_nothing_is_run_from_a_folder_in_which_others_may_write(
+    backend: SshBackend, host: Host, make_attempt: Maker
+) -> None:
+    host.root.mkdir()
+    host.root.chmod(0o777)
+    with pytest.raises(SamerunError, match="others may write") as refused:
+        watched.submitted(backend, make_attempt())
+    assert "chmod go-w" in (refused.value.remedy or "")
+    assert list(host.root.iterdir()) == []
+    assert "ssh.shared-root" in [each.code for each in backend.offer(Need("cpu", None, world.options())).findings]
 
 
 def test_a_root_that_cannot_be_made_is_said(backend: SshBackend, host: Host, make_attempt: Maker) -> None:

@@ -21,6 +21,7 @@ from backends.ssh.link.tree import Entry, Sent, fetch, send
 from launcher.errors import IntegrityError, RemoteError, SpecError
 from tests.backends.ssh.link.conftest import AGENT
 from tests.emulators.ssh import Sshd, SwallowingProxy
+from tests.worker.laid import until
 
 Linked = Callable[..., Link]
 WEIRD = [
@@ -196,6 +197,24 @@ def test_a_state_folder_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     (root / ".transfer").symlink_to(outside)
     assert agent("take", str(root), given=offered([b"x"], [("file", b"x")])).returncode == 1
     assert found(outside) == {}
+
+
+def test_one_who_still_sends_the_same_content_neither_spoils_it_nor_is_waited_for(tmp_path: Path) -> None:
+    whole, root = bytes(range(256)) * 8192, tmp_path / "root"
+    stream = offered([whole], [("a", whole), ("b", whole)])
+    half = len(stream) // 2
+    other = subprocess.Popen([*AGENT, "take", str(root)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    assert other.stdin is not None
+    other.stdin.write(stream[:half])
+    other.stdin.flush()
+    part = root / ".transfer/parts" / hashlib.sha256(whole).hexdigest()
+    until(lambda: part.exists() and part.stat().st_size > 0, 10)
+    assert json.loads(agent("take", str(root), given=stream).stdout) == {"wrong": {}}
+    assert found(root) == {"a": whole, "b": whole}
+    other.stdin.write(b"*" * (len(stream) - half))  # its file has changed since it was hashed
+    other.stdin.close()
+    other.wait(10)
+    assert found(root) == {"a": whole, "b": whole}
 
 
 def test_swapped_and_corrupted_contents_get_no_name(tmp_path: Path) -> None:

@@ -25,7 +25,25 @@ def test_a_host_is_read_as_ssh_reads_it(text: str, found: Where) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", " ", "a b", "-oProxyCommand=x", "-l@host", "a@b@c", "host:", "host:0", "host:65536", "host:x", "a\nb"]
+    "text",
+    [
+        "",
+        " ",
+        "a b",
+        "-oProxyCommand=x",
+        "-l@host",
+        "a@b@c",
+        "host:",
+        "host:0",
+        "host:65536",
+        "host:x",
+        "a\nb",
+        "a;b",
+        "$(b)",
+        "a`b`@h",
+        "h|b",
+        "h&",
+    ],
 )
 def test_what_is_no_host_is_an_error_of_the_spec(text: str) -> None:
     with pytest.raises(SpecError):
