@@ -33,12 +33,18 @@ part = "%s.part-%d" % (folder, os.getpid())
 shutil.rmtree(part, ignore_errors=True)
 with zipfile.ZipFile(io.BytesIO(data)) as archive:
     archive.extractall(part)
+    names = archive.namelist()
 try:
     os.rename(part, folder)
 except OSError:
-    shutil.rmtree(part)
     if not os.path.isdir(folder):
+        shutil.rmtree(part)
         raise
+    if not all(os.path.isfile(os.path.join(folder, name)) for name in names):
+        os.rename(folder, part + ".old")  # a scratch disk was tidied: folders stay, files go
+        os.rename(part, folder)
+    for path in (part, part + ".old"):
+        shutil.rmtree(path, ignore_errors=True)
 print("{}")
 """
 FIND = (

@@ -25,6 +25,8 @@ Json = dict[str, Any]
 
 NOT_THERE = 2
 """Python's exit code for a program that is not there, as when someone has deleted the agent."""
+INCOMPLETE = (b"ModuleNotFoundError", b"ImportError")
+"""What it says of one of which only some files are left: a scratch disk was tidied."""
 INLINE_BYTES = 1 << 20
 """Inputs up to this size together travel with the question that lays out the box: 8 s at a megabit a second."""
 START_S = 20.0  # a supervisor takes 0.03 s to start; a machine that swaps, longer
@@ -239,11 +241,12 @@ class Machine:
         feed = json.dumps(asked).encode() + b"\n" + body
         seconds = self.link.seconds + limit + len(feed) / SLOWEST
         done = self._run(command, feed, seconds)
-        if done.code == NOT_THERE and not done.out:
+        if not done.out and (done.code == NOT_THERE or any(sign in done.err for sign in INCOMPLETE)):
             with self._lock:
                 self._facts = None
             if not self._is_used():  # nor is anything put where a disk is not mounted
                 raise RemoteError(f"{self.root} is gone from {self}", remedy="mount its disk, or make the folder again")
+            self._put_agent(self.ready())
             done = self._run(command, feed, seconds)
         said, rest = self._whole(done)
         if "refused" in said:

@@ -218,6 +218,18 @@ def test_an_agent_that_was_deleted_is_brought_again(backend: SshBackend, host: H
     assert watched.ended(backend, handle, 20).state is State.SUCCEEDED
 
 
+@pytest.mark.parametrize("gone", ["*.py", "box.py", "__main__.py"])
+def test_an_agent_of_which_a_tidied_disk_left_the_folders_is_brought_again(
+    backend: SshBackend, host: Host, make_attempt: Maker, gone: str
+) -> None:
+    handle = watched.submitted(backend, make_attempt())
+    deleted = [path for path in (host.root / "agents").rglob(gone) if path.unlink() is None]
+    assert deleted
+    shutil.rmtree(next((host.root / "agents").rglob("__pycache__")), ignore_errors=True)
+    assert watched.ended(backend, handle, 20).state is State.SUCCEEDED
+    assert all(path.is_file() for path in deleted)
+
+
 def test_a_folder_that_is_gone_may_be_a_disk_that_is_not_mounted(
     backend: SshBackend, host: Host, make_attempt: Maker
 ) -> None:
