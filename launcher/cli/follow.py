@@ -19,7 +19,7 @@ from launcher.runs.driving.drive import Driver, Progress
 from launcher.runs.driving.release import left_over
 from launcher.runs.events import Event
 from launcher.runs.events import read as read_events
-from launcher.runs.record import RunRecord
+from launcher.runs.record import PROBE, RunRecord
 from launcher.runs.state import RunState
 from launcher.runs.store import Store
 from launcher.settings import Settings
@@ -73,7 +73,7 @@ def ended(settings: Settings, record: RunRecord, folder: Path, *, as_json: bool)
     """The last word on a run that has ended, with its parity where it has a reference; returns the exit code."""
     summary(record, folder)
     code = exit_of(record)
-    if record.against is None or record.state is not RunState.VERIFIED:
+    if record.against is None or record.kind == PROBE or record.state is not RunState.VERIFIED:
         return _end(record, folder, as_json, code)
     from launcher.cli.parity import after
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launcher.cli import out
-from launcher.errors import Exit, StorageError
+from launcher.errors import Exit, NotFoundError, StorageError
 
 if TYPE_CHECKING:
     from launcher.parity.model import Parity
@@ -29,6 +29,10 @@ def main(argv: list[str]) -> int:
 
     settings = Settings.load()
     run = load_run(args.run, settings)
+    if run.where.resolve() == load_run(args.against[0], settings).where.resolve():
+        raise NotFoundError(
+            f"{args.run} and {args.against[0]} are the same run", remedy="name another as its reference"
+        )
     said = check(
         settings,
         args.run,

@@ -12,7 +12,7 @@ from launcher.cli import out
 from launcher.cli.follow import follow
 from launcher.cli.planning import planned, refusal, show
 from launcher.cli.progress import bars
-from launcher.cli.run import parser
+from launcher.cli.run import parser, planned_probe
 from launcher.errors import Exit
 from launcher.runs import create
 from launcher.runs.record import RunRecord
@@ -109,6 +109,8 @@ def _one(
             return None, refusal(plan.errors)
         bundle = create.pack_bundle(settings, loaded, data)
     key = create.key_of(bundle, backend, loaded.spec.resources.options)
+    held = any(row.key == key and row.state == RunState.VERIFIED for row in store.rows()) or store.unfinished(key)
+    probe = None if held else planned_probe(settings, loaded, data, bundle)
     with store.starting():
         done = next((row for row in store.rows() if row.key == key and row.state == RunState.VERIFIED), None)
         if done is not None:
@@ -118,6 +120,7 @@ def _one(
         about: dict[str, Any] = {
             "machine": plan.offer.machine,
             "findings": [finding.as_json() for finding in plan.findings],
+            "probe": probe,
         }
         record = going[-1] if going else create.new_run(settings, store, loaded, data, bundle, backend, **about)
     code = follow(store, settings, backend, record, as_json=as_json)

@@ -15,7 +15,7 @@ from launcher.cli import out
 from launcher.cli.follow import follow
 from launcher.cli.planning import planned, refusal, show
 from launcher.cli.progress import bars
-from launcher.errors import Exit
+from launcher.errors import Exit, NotFoundError
 from launcher.runs import create
 from launcher.runs.record import RunRecord
 from launcher.runs.state import RunState
@@ -74,7 +74,7 @@ def main(argv: list[str]) -> int:
     if args.dry_run:
         return dry_run(settings, loaded, data, bundle, backend, as_json=args.json)
     key = create.key_of(bundle, backend, loaded.spec.resources.options)
-    probe = _probe(settings, loaded, data, bundle) if args.new or not store.unfinished(key) else None
+    probe = planned_probe(settings, loaded, data, bundle) if args.new or not store.unfinished(key) else None
     with store.starting():
         going = [] if args.new else store.unfinished(key)
         if going:
@@ -109,7 +109,7 @@ def referring(settings: Settings, loaded: LoadedSpec) -> LoadedSpec:
     return replace(loaded, spec=loaded.spec.model_copy(update={"parity": section}))
 
 
-def _probe(
+def planned_probe(
     settings: Settings, loaded: LoadedSpec, data: create.Data | create.Elsewhere, bundle: Bundle
 ) -> dict[str, Any] | None:
     """What is sent so that the machine is probed before the training, by the spec's `parity` section."""
@@ -126,10 +126,16 @@ def _probe(
 
 
 def _held_against(store: Store, record: RunRecord, loaded: LoadedSpec) -> RunRecord:
-    """A run that is going on, with the reference that is asked for now; unchanged while another process drives it."""
+    """A run that is going on, with the reference that is asked for now; unchanged while another process drives it.
+
+    Raises NotFoundError for a run that would be its own reference.
+    """
     section = loaded.spec.parity
     if section.against is None or section.against == record.against:
         return record
+    if section.against == record.id:
+        message = f"{record.id} is the very run that is going on: it cannot be its own reference"
+        raise NotFoundError(message, remedy="--new starts another, to be held against it")
     with store.driving(record.id) as free:
         if free:
             record = replace(store.read(record.id), against=section.against, parity=section.model_dump())

@@ -46,12 +46,15 @@ def compare(
     what the caller vouches for where it is not known (`launcher.parity.inputs.layer.GROUPS`). `validate`: validate
     best.pt again here where that was not done yet.
 
-    Raises NotFoundError, DataError and IntegrityError as load_run does, ValueError for an unknown margin or assumption.
+    Raises NotFoundError, DataError and IntegrityError as load_run does, ValueError for an unknown margin or assumption,
+    and for a run that is its own reference.
     """
     if unknown := sorted(set(assume) - set(GROUPS)):
         raise ValueError(f"{unknown[0]!r} cannot be assumed; known: {', '.join(GROUPS)}")
     settings = settings or Settings.load()
     mine, its = told_apart([_view(run, settings), _view(reference, settings)])
+    if _place(mine) == _place(its):
+        raise ValueError(f"{mine.id} is its own reference: that it is identical to itself says nothing")
     ours, theirs = gather(mine), gather(its)
     more, left_out = _seeds(its, theirs, mine, seeds, settings)
     tables = [_table(view, known) for view, known in ((mine, ours), (its, theirs), *more)]
@@ -79,6 +82,10 @@ def _view(run: Run, settings: Settings) -> RunView:
     return run if isinstance(run, RunView) else load_run(run, settings)
 
 
+def _place(view: RunView) -> Path:
+    return view.where.resolve()
+
+
 def _table(view: RunView, known: Evidence) -> Table:
     return table(view, str(known.fields.get(e.ENDED, "")))
 
@@ -99,14 +106,16 @@ def _seeds(
     left_out: list[str] = []
     if given is None:
         found = repeats(reference, known, settings) if reference.kind is RunKind.RUN else []
-        candidates = [(view, held) for view, held in found if view.where != run.where]
+        candidates = [(view, held) for view, held in found if _place(view) != _place(run)]
     else:
         candidates = []
         for one in given:
             view = _view(one, settings)
             held = gather(view)
             differs = inputs_layer(held, known)
-            if differs.verdict is Verdict.DIFFERENT:
+            if _place(view) == _place(run):
+                left_out.append(f"{view.id} as a seed: it is the run itself")
+            elif differs.verdict is Verdict.DIFFERENT:
                 left_out.append(f"{view.id} as a seed: {differs.decided}")
             else:
                 candidates.append((view, held))

@@ -8,6 +8,7 @@ from typing import Any
 from launcher.analysis import load_run
 from launcher.analysis.model import RunView
 from launcher.errors import SamerunError
+from launcher.parity.inputs import table
 from launcher.parity.inputs.evidence import DIGESTS, INITIAL, Evidence, gather
 from launcher.parity.inputs.layer import inputs_layer
 from launcher.parity.model import Kind
@@ -50,8 +51,11 @@ def repeats(reference: RunView, known: Evidence, settings: Settings) -> list[tup
 
 
 def is_repeat(one: Evidence, reference: Evidence) -> bool:
-    """Whether all that is known is equal but the seed, what is drawn from it, and what is noise or harmless."""
+    """Whether all that is known of the reference is known and equal but the seed, what is drawn from it, and what is
+    noise or harmless. Another experiment that has lost its arguments would widen the interval for everything."""
     if SEED not in one or SEED not in reference or one[SEED] == reference[SEED]:
+        return False
+    if any(name in reference and name not in one for name in table.expected(one, reference)):
         return False
     differences = inputs_layer(one, reference).differences
     return all(difference.what in ALLOWED or difference.kind in QUIET_KINDS for difference in differences)

@@ -20,7 +20,12 @@ MEANS = {
 
 
 def lines(said: Parity) -> Iterator[str]:
-    """For a terminal: verdict, layers, differences that matter, what was not checked."""
+    """For a terminal: verdict, layers, differences that matter, what was not checked; control characters as `?`."""
+    for line in _lines(said):
+        yield "".join(one if one.isprintable() else "?" for one in line)
+
+
+def _lines(said: Parity) -> Iterator[str]:
     by = f", by the {said.layer} layer" if said.layer else ""
     yield f"{said.verdict.upper()}  {said.run} against {said.reference}: {MEANS[said.verdict]}{by}"
     yield f"  reason   {said.reason}"

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Launch
+from tests.parity.made import trained, written
 
 pytestmark = [pytest.mark.slow, pytest.mark.training, pytest.mark.timeout(600)]
 SPEC = """\
@@ -100,3 +101,23 @@ def test_a_training_is_stopped_by_a_machine_that_computes_something_else(
     warned = [line for line in gone_on.json if line.get("event") == "warning"]
     assert "probe-different" in [line["code"] for line in warned]
     assert gone_on.json[-1]["probe"]["verdict"] == "different"
+
+
+def test_a_probe_is_held_against_no_training_that_its_spec_names(launch: Launch, small: Path, tmp_path: Path) -> None:
+    base = written(tmp_path / "base", trained(0))
+    small.write_text(SPEC + f"parity: {{against: {base}}}\n")
+    probed = launch("probe", small, "--json", **NO_PAYLOAD)
+    assert probed.code == 0, probed.err
+    assert "parity   not known" not in probed.err
+    assert (probed.json[-1]["state"], probed.json[-1]["parity"]) == ("verified", None)
+    again = launch("attach", probed.json[-1]["run"], "--json", **NO_PAYLOAD)
+    assert (again.code, again.json[-1]["parity"]) == (0, None)
+
+
+def test_a_reference_whose_spec_requires_a_probe_has_one(launch: Launch, small: Path) -> None:
+    small.write_text(SPEC + "parity: {probe: require}\n")
+    said = launch("reference", small, "--seeds", "2", "--json", **NO_PAYLOAD)
+    assert said.code == 0, said.err
+    ended = [line for line in said.json if "checked" in line]
+    assert [one["probe"]["verdict"] for one in ended] == ["identical", "identical"]
+    assert [one["probe"]["loader"]["verdict"] for one in ended] == ["identical", "identical"]

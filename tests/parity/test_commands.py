@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from launcher.cli.parity import main
+from launcher.errors import NotFoundError
 from launcher.spec.load import load_spec
 from tests.cli.conftest import Launch, launch, spec
 from tests.parity.made import trained, written
@@ -138,3 +139,15 @@ def test_reference_stops_at_a_seed_that_fails_and_goes_on_from_there(launch: Lau
     assert failed.code == 1
     assert "0 of 2 seeds are there; the same command goes on" in failed.err
     assert launch("reference", spec, "--seeds", "2", **FAST).code == 0
+
+
+def test_a_run_is_refused_as_its_own_reference(
+    launch: Launch, spec: Path, pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(NotFoundError, match="are the same run"):
+        main([str(pair[0]), f"{pair[0]}/../run"])
+    going = launch(spec, "--detach", "--json", SAMERUN_STUB_EPOCH_S="1").json[-1]["run"]
+    said = launch(spec, "--against", going, **FAST)
+    assert said.code == 2
+    assert "cannot be its own reference" in said.err
+    launch("cancel", going, **FAST)

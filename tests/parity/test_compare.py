@@ -191,3 +191,41 @@ def test_neither_torch_nor_scipy_is_imported_for_the_package() -> None:
     script += "print([name for name in ('torch', 'ultralytics', 'scipy', 'numpy', 'plotly') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_run_is_neither_its_own_reference_nor_a_seed_of_it(tmp_path: Path, base: Path, settings: Settings) -> None:
+    with pytest.raises(ValueError, match="its own reference"):
+        compare(base, tmp_path / "." / "base", settings=settings)
+    run = written(tmp_path / "run", trained(99, shift=-0.3), [b"other"], seed=99)
+    said = compare(run, base, [run, *seeds(tmp_path)], validate=False, settings=settings)
+    assert said.references == ("base", "seed1", "seed2", "seed3", "seed4")
+    assert any("run as a seed: it is the run itself" in text for text in said.not_checked)
+
+
+def test_pictures_that_lie_in_the_folder_already_are_left_alone(tmp_path: Path, base: Path, settings: Settings) -> None:
+    mine = tmp_path / "to" / "parity" / "holiday.png"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"mine")
+    run = written(tmp_path / "run", trained(99), [b"other"], seed=99)
+    files.write(compare(run, base, validate=False, settings=settings), tmp_path / "to")
+    assert mine.read_bytes() == b"mine"
+
+
+def test_a_column_of_any_length_has_a_picture(tmp_path: Path, base: Path, settings: Settings) -> None:
+    for folder, seed in (("long", 0), ("other", 1)):
+        file = written(tmp_path / folder, trained(seed), seed=seed) / "results.csv"
+        file.write_text(file.read_text().replace("train/box_loss", "train/" + "x" * 400))
+    said = compare(tmp_path / "other", tmp_path / "long", validate=False, settings=settings)
+    assert len(files.write(said, tmp_path / "to")) == 1 + 4 + 3
+
+
+def test_epochs_beyond_any_training_are_no_verdict() -> None:
+    band = {"column": "x", "label": "x", "epochs": [10**400], "run": [1.0], "reference": [1.0]}
+    assert read({"verdict": "different", "bands": [band]}) is None
+
+
+def test_text_of_a_file_does_not_steer_the_terminal(tmp_path: Path, base: Path, settings: Settings) -> None:
+    run = written(tmp_path / "run", trained(99), [b"other"], seed=99, cls="\x1b]0;title\x07\x1b[2J")
+    text = "\n".join(lines(compare(run, base, validate=False, settings=settings)))
+    assert "train.cls: ?]0;title??[2J" in text
+    assert "\x1b" not in text

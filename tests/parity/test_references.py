@@ -15,12 +15,12 @@ from launcher.analysis.reading.run import defaults
 from launcher.files import sha256_file
 from launcher.parity import Kind, Layer, Verdict, compare
 from launcher.parity.inputs.evidence import CHANGED, INTACT, gather
-from launcher.parity.references import repeats
+from launcher.parity.references import is_repeat, repeats
 from launcher.runs.record import AttemptRecord, RunRecord
 from launcher.runs.state import RunState
 from launcher.runs.store import Store
 from launcher.settings import Settings
-from tests.parity.made import trained, written
+from tests.parity.made import lacking, trained, written
 
 FILES = ("results.csv", "weights/best.pt", "weights/last.pt")
 Make = Callable[..., Path]
@@ -134,3 +134,12 @@ def test_a_run_that_cannot_be_read_is_no_repeat(make: Make, settings: Settings) 
     view = load_run(base, settings)
     assert repeats(view, gather(view), settings) == []
     assert repeats(replace(view, where=other), gather(view), settings) == []
+
+
+def test_a_run_that_has_lost_what_the_reference_tells_is_no_repeat(make: Make, settings: Settings) -> None:
+    """Another experiment without its arguments has no difference that can be seen, and would widen every interval."""
+    base, other = make("base", 0), make("seed1", 1, box=5.0)
+    view = load_run(base, settings)
+    known, held = gather(view), gather(load_run(other, settings))
+    assert not is_repeat(held, known)
+    assert not is_repeat(lacking(held, "train.box"), known)

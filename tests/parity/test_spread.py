@@ -82,7 +82,7 @@ def test_equivalence_is_claimed_of_a_run_at_the_margin_five_times_in_a_hundred_a
 
 def test_more_seeds_settle_a_large_difference_and_none_a_small_one() -> None:
     counts = [seeds_needed(difference, 0.016) for difference in (0.3, 0.1, 0.05, 0.04)]
-    assert counts == [2, 3, 5, 9]
+    assert counts == [3, 5, 17, None]
     assert seeds_needed(0.02, 0.016) is None
 
 
@@ -112,5 +112,5 @@ def test_the_power_is_what_the_documents_say(count: int, shift: float, loss: flo
 
 
 def test_the_simulated_spread_is_the_one_that_was_measured() -> None:
-    finals = [one for seed in range(200) if (one := trained(seed).last("metrics/mAP50-95(B)", 3)) is not None]
+    finals = [one for seed in range(200) if (one := trained(seed).last("metrics/mAP50-95(B)", (8, 9, 10))) is not None]
     assert statistics.stdev(finals) == pytest.approx(0.016, rel=0.15)

@@ -33,6 +33,8 @@ class Table:
     """Ended before them by itself, which the table bears out."""
     repairs: tuple[str, ...] = ()
     """What of its rows had to be mended to read it."""
+    restarts: tuple[int, ...] = ()
+    """Epochs that were the first of a new process."""
 
     @property
     def whole(self) -> bool:
@@ -40,23 +42,23 @@ class Table:
         through = self.epochs == tuple(range(1, len(self.epochs) + 1)) and bool(self.epochs)
         return through and (self.by_patience or (self.asked is not None and self.epochs[-1] == self.asked))
 
-    def last(self, column: str, count: int, through: int | None = None) -> float | None:
-        """Mean of the last epochs' values, of those to `through`; None where one of them is missing."""
-        values = self.columns.get(column, ())[: self._until(through)][-count:]
+    def last(self, column: str, epochs: Sequence[int]) -> float | None:
+        """Mean of the values at these epochs; None where one of them is missing."""
+        values = self._at(self.columns.get(column, ()), epochs)
         return math.fsum(values) / len(values) if values and all(map(math.isfinite, values)) else None
 
-    def best(self, through: int | None = None) -> float | None:
-        """The highest fitness of the epochs to `through`."""
-        return max((value for value in self.fitness[: self._until(through)] if math.isfinite(value)), default=None)
+    def best(self, epochs: Sequence[int]) -> float | None:
+        """The highest fitness of these epochs."""
+        return max(filter(math.isfinite, self._at(self.fitness, epochs)), default=None)
 
-    def _until(self, through: int | None) -> int:
-        return sum(through is None or epoch <= through for epoch in self.epochs)
-
-    def loss(self, column: str, *, divided: bool) -> Series:
-        """A loss from the second epoch on, as written or divided by its gain."""
+    def loss(self, column: str, epochs: Sequence[int], *, divided: bool) -> Series:
+        """A loss at these epochs, as written or divided by its gain; empty where there is no such column."""
         values = (self.per_gain if divided else self.columns).get(column, ())
-        at = next((at for at, epoch in enumerate(self.epochs) if epoch >= FIRST_EPOCH), len(self.epochs))
-        return tuple(values[at:])
+        return self._at(values, epochs) if values else ()
+
+    def _at(self, values: Sequence[float], epochs: Sequence[int]) -> Series:
+        known = dict(zip(self.epochs, values, strict=False))
+        return tuple(known.get(epoch, math.nan) for epoch in epochs)
 
 
 def table(run: RunView, ended: str = "") -> Table:
@@ -72,7 +74,13 @@ def table(run: RunView, ended: str = "") -> Table:
         asked=int(asked) if asked else None,
         by_patience=ended.startswith("early, by patience"),
         repairs=tuple(repair.text for repair in results.repairs if repair.code in ROWS),
+        restarts=results.restarts,
     )
+
+
+def common(tables: Sequence[Table]) -> tuple[int, ...]:
+    """The epochs that all of them have: a row that one has lost must not move its later rows beside others' earlier."""
+    return tuple(sorted(set[int].intersection(*(set(one.epochs) for one in tables))))
 
 
 def needed(tables: Sequence[Table]) -> tuple[str, ...]:

@@ -36,12 +36,12 @@ def probe_layer(run: RunView, reference: RunView) -> LayerResult:
         return LayerResult(
             Layer.PROBE, Verdict.INCONCLUSIVE, error.message, not_checked=("a probe.json cannot be read",)
         )
-    if ours is None or theirs is None:
+    before = _before(ours)
+    if ours is None or (theirs is None and not before):
         return _missing(run, reference, ours, theirs)
-    found = compare(ours, theirs)
-    before = ours.get(EXPECTED)
-    if isinstance(before, dict) and before.get("verdict") == DIFFERENT and found["verdict"] != DIFFERENT:
-        found = {**found, **{name: before.get(name) for name in ("verdict", "kind", "reason", "decided")}}
+    found = compare(ours, theirs or {})
+    if before and found["verdict"] != DIFFERENT:
+        found = {**found, **before}
     differences = _differences(found) if found["verdict"] in (DIFFERENT, WITHIN_NOISE) else ()
     evidence = {name: found[name] for name in ("kind", "decided", "noise", "kernel", "loader")}
     verdict, not_checked = VERDICTS[found["verdict"]], tuple(found["not_checked"])
@@ -61,6 +61,18 @@ def probe_planned(run: RunView) -> bool:
         return records.read(run.where).probe is not None
     except IntegrityError:
         return False  # a folder that samerun did not make
+
+
+def _before(record: dict[str, Any] | None) -> dict[str, Any]:
+    """What the machine found, where that was `different`; written there, so of any type: what is odd is left out."""
+    found = (record or {}).get(EXPECTED)
+    if not isinstance(found, dict) or found.get("verdict") != DIFFERENT:
+        return {}
+    told = {name: found[name] if isinstance(found.get(name), str) else "" for name in ("kind", "reason")}
+    decided = found.get("decided")
+    whole = isinstance(decided, dict) and {"step", "quantity"} <= decided.keys()
+    reason = told["reason"] or "the machine found itself different from what it was sent"
+    return {"verdict": DIFFERENT, **told, "reason": reason, "decided": decided if whole else None}
 
 
 def _missing(run: RunView, reference: RunView, ours: Any, theirs: Any) -> LayerResult:

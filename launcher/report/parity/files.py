@@ -13,6 +13,9 @@ from launcher.parity.model import Band, Parity
 from launcher.report.chart import DASH, DOT, Chart, Line
 
 FILE, FOLDER = "parity.json", "parity"
+PREFIX = "parity-"
+"""Of pictures: whatever else lies in a folder of that name is somebody's."""
+LONGEST = 100  # characters of a picture's name: columns of others' tables can be as long as they like
 NOTE = "The band is the 95 % prediction interval of one more seed, each epoch by itself."
 
 
@@ -24,7 +27,7 @@ def write(said: Parity, folder: Path, kind: Literal["svg", "png"] = "svg") -> li
         (folder / FOLDER).mkdir(parents=True, exist_ok=True)
         text = json.dumps(said.as_json(), indent=1, allow_nan=False)
         write_atomic(written[0], text.encode("utf-8", "replace"))
-        for old in (*(folder / FOLDER).glob("*.svg"), *(folder / FOLDER).glob("*.png")):
+        for old in (*(folder / FOLDER).glob(f"{PREFIX}*.svg"), *(folder / FOLDER).glob(f"{PREFIX}*.png")):
             old.unlink()
         for chart in charts(said.bands, said.run, said.reference):
             written.append(folder / FOLDER / f"{chart.code}.{kind}")
@@ -47,6 +50,6 @@ def _chart(band: Band, run: str, reference: str) -> Chart:
     if any(map(math.isfinite, band.mean)):
         lines.append(Line(1, "its seeds", epochs, band.mean, "mean", DOT, low=band.low, high=band.high))
     unit = " per unit of gain" if band.per_gain else ""
-    code = "parity-" + "".join(one if one.isalnum() else "-" for one in band.column).strip("-").lower()
+    code = PREFIX + "".join(one if one.isalnum() else "-" for one in band.column[:LONGEST]).strip("-").lower()
     note = NOTE if band.mean else ""
     return Chart(code, f"{band.label}: run and reference", f"{band.label}{unit}", tuple(lines), note=note)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from launcher.analysis.reading.results import EPOCH_LIMIT
 from launcher.parity.model import Band
 from launcher.report.charts import Panel
 from launcher.report.parity.files import charts
@@ -40,7 +41,7 @@ class _Layer(_Shown):
 class _Band(_Shown):
     column: Text
     label: Text
-    epochs: Annotated[list[int], Field(max_length=MOST)]
+    epochs: Annotated[list[Annotated[int, Field(ge=0, le=EPOCH_LIMIT)]], Field(max_length=MOST)]
     run: Values
     reference: Values
     mean: Values = []

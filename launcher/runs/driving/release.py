@@ -79,7 +79,7 @@ def sweep(record: RunRecord, backend: Backend[Any]) -> RunRecord:
     last = record.attempt
     if last is None or last.handle is not None:
         return record
-    left: list[str] = []
+    left = left_over(record)
     try:
         for handle in backend.owned():
             if handle.attempt == last.id:
@@ -87,7 +87,7 @@ def sweep(record: RunRecord, backend: Backend[Any]) -> RunRecord:
                 left += backend.release(handle)
     except SamerunError as error:
         left.append(f"{last.id} may have left something: {error.message}")
-    return replace(record, checked={**record.checked, LEFT_OVER: left}) if left else record
+    return record if left == left_over(record) else replace(record, checked={**record.checked, LEFT_OVER: left})
 
 
 def left_over(record: RunRecord) -> list[str]:

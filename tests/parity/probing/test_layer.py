@@ -95,3 +95,20 @@ def test_the_table_has_a_row_a_step_and_both_parts() -> None:
     assert lines[3].startswith("kernels: different")
     assert lines[4].startswith("loader: identical")
     assert [line.split(":")[0] for line in table(compare({}, {}))] == ["kernels", "loader"]
+
+
+def test_a_machine_that_found_itself_different_is_so_beside_a_reference_without_a_probe(tmp_path: Path) -> None:
+    broken = record(scaled("assigned", 0.5))
+    broken["result"] = compare(broken, record())
+    found = probe_layer(run(tmp_path, "run", broken), run(tmp_path, "reference"))
+    assert found.verdict is Verdict.DIFFERENT
+    assert "assigner" in found.decided
+
+
+@pytest.mark.parametrize("odd", ["text", {"step": 0}, [1], 7])
+def test_a_result_of_other_types_is_still_different_and_raises_nothing(tmp_path: Path, odd: Any) -> None:
+    broken = record()
+    broken["result"] = {"verdict": "different", "kind": odd, "reason": odd, "decided": odd}
+    found = probe_layer(run(tmp_path, "run", broken), run(tmp_path, "reference", record()))
+    assert found.verdict is Verdict.DIFFERENT
+    json.dumps(found.as_json(), allow_nan=False)
