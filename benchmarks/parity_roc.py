@@ -33,7 +33,7 @@ def measure(options: Options) -> list[Table]:
 
 def make(folder: Path) -> None:
     """Train, validate and probe below `folder`; what is there already is not made again."""
-    module = "tests.parity.planted"
+    module = "tests.parity.planted.making"
     _wait([_start(f"{module}.probes", str(folder))])  # first: it makes the weights that all runs begin from
     _wait([_start(f"{module}.lab", str(folder), f"{number}/{PROCESSES}") for number in range(PROCESSES)])
 

@@ -120,7 +120,8 @@ class Offer:
     `max_hours`: longest attempt it allows; price in US dollars an hour; free memory and disk in bytes; `output_limit`:
     bytes that an attempt may leave; `installs`: packages of which it gets the version that is wanted; `versions`: what
     else is known to be installed there, None where the training runs in the very environment that plans it.
-    `price_basis` says where the price is from, and of which day.
+    `price_basis` says where the price is from, and of which day; `extra_hours` are paid beside the training in each
+    attempt: the machine's start and its end.
     """
 
     machine: str
@@ -134,6 +135,7 @@ class Offer:
     installs: tuple[str, ...] = ()
     versions: Mapping[str, str] | None = None
     price_basis: str = ""
+    extra_hours: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ from launcher.backend import (
     Stored,
     Tell,
 )
-from launcher.errors import CredentialError, RemoteError
+from launcher.errors import CredentialError, RemoteError, SamerunError
 from launcher.finding import Finding
 from launcher.settings import Settings
 from launcher.variables import expand, references
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from backends.gcp.store import Store
 
 LISTING = "data.json"
+PROJECT = "run `gcloud auth application-default login`, and set SAMERUN_GCP_PROJECT and SAMERUN_GCP_BUCKET"
 
 
 @dataclass(frozen=True)
@@ -136,9 +137,16 @@ class GcpBackend(Backend[GcpRequest]):
         )
 
     def stage(self, request: GcpRequest, tell: Tell) -> None:
-        """Dataset and inputs to the bucket."""
+        """Dataset and inputs to the bucket. A refusal leaves no machine of an earlier try."""
         _values(request.attempt)
-        self._inputs(request, tell)
+        try:
+            self._account(request.shape.project).store(request.bucket).check()
+            self._inputs(request, tell)
+        except RemoteError:
+            raise
+        except SamerunError:
+            self._account(request.shape.project).starter.leave_nothing(request.attempt, request.bucket)
+            raise
 
     def submit(self, request: GcpRequest) -> Handle:
         """A machine, the box on it, carrier and worker started: from then on nobody here needs to be awake."""
@@ -194,11 +202,20 @@ class GcpBackend(Backend[GcpRequest]):
     def owned(self) -> list[Handle]:
         """Machines and disks with our labels, attempts in the bucket, and those of this computer's journals."""
         project = self._settings.gcp_project or self._own_project(Need())
-        projects = {project, *self._journalled("project")} - {""}
+        journalled = self._journalled("project") - {""}
+        projects = {project, *journalled} - {""}
+        if not projects:
+            raise CredentialError("no project and no credentials of Google Cloud were found", remedy=PROJECT)
         found: dict[str, Handle] = {}
         for each in sorted(projects):
             buckets = {self._settings.gcp_bucket or "", *self._journalled("bucket")}
-            found.update({handle.attempt: handle for handle in self._account(each).owned(buckets)})
+            try:
+                found.update({handle.attempt: handle for handle in self._account(each).owned(buckets)})
+            except CredentialError as error:
+                if each not in journalled:
+                    raise
+                message = f"{error.message}; attempts of this computer may have machines in {each}"
+                raise RemoteError(message, remedy=error.remedy) from error
         return list(found.values())
 
     def stored(self) -> list[Stored]:

@@ -18,13 +18,13 @@ from backends.gcp.compute.client import Compute
 from backends.gcp.compute.journal import Journal
 from backends.gcp.compute.limits import Limits
 from backends.gcp.compute.placing import clear_all
-from backends.gcp.compute.seen import Life, Seen
+from backends.gcp.compute.seen import Happened, Life, Seen
 from backends.gcp.hands import Hands, Reach
 from backends.gcp.starting import NAME, Starter, facts
 from backends.gcp.store import Outbox, Outcome, Store
 from backends.gcp.watching import Machine
 from launcher.backend import Cost, Handle, Lines, RemoteFile, State, Status
-from launcher.errors import CredentialError, IntegrityError, RemoteError, SamerunError
+from launcher.errors import CredentialError, IntegrityError, NotFoundError, RemoteError, SamerunError
 from launcher.settings import Settings
 
 CANCEL_S = 20.0  # the supervisor gives the training 10 s to end, then kills it
@@ -84,15 +84,24 @@ class Account:
         known = self.journal(handle.attempt).read()
         if known.get("cancelled"):
             return Status(State.CANCELLED, "its machine was deleted before it had begun")
-        zone = str(handle.data.get("zone") or "")
+        zone, name = str(handle.data.get("zone") or ""), names.name_of(handle.attempt)
         if not zone:
             return Status(State.LOST, "it has no machine")
         made, lasts = handle.data.get("made"), handle.data.get("lasts_s")
         ends = made + lasts if isinstance(made, (int, float)) and isinstance(lasts, (int, float)) else None
         try:
-            return watching.gone(self.compute.happened(zone, names.name_of(handle.attempt)), ends)
+            if (seen := self.compute.get(zone, name)) is not None and seen.life is not Life.OFF:
+                return Status(State.UNKNOWN, f"its machine is {seen.status}, and not in the list of machines")
+            return watching.gone(self._happened(zone, name), ends)
         except SamerunError as error:
             return Status(State.UNKNOWN, error.message)
+
+    def _happened(self, zone: str, name: str) -> list[Happened] | None:
+        """What happened to a machine; None where this account may not know. Raises RemoteError."""
+        try:
+            return self.compute.happened(zone, name)
+        except CredentialError:
+            return None
 
     def _outcome(self, handle: Handle) -> tuple[Outcome | None, str]:
         try:
@@ -126,15 +135,17 @@ class Account:
             self._silence(handle.attempt)
 
     def cost(self, handle: Handle) -> Cost | None:
-        """By the machine's own times. Raises RemoteError."""
+        """By the machine's own times, and those of its predecessors that this computer knows of. Raises RemoteError."""
         zone = str(handle.data.get("zone") or "")
         if not zone:
             return None
         name = names.name_of(handle.attempt)
         machine = Machine(True, self.compute.get(zone, name))
-        happened = [] if machine.seen is not None else self.compute.happened(zone, name)
+        happened = [] if machine.seen is not None else self._happened(zone, name) or []
         outcome, _ = self._outcome(handle)
-        return watching.cost(handle.data, machine, happened, outcome.alive if outcome else None)
+        found = watching.cost(handle.data, machine, happened, outcome.alive if outcome else None)
+        dollars, hours = self.journal(handle.attempt).spent
+        return found and Cost(round(found.dollars + dollars, 4), round(found.hours + hours, 4), found.basis)
 
     # Ending.
 
@@ -143,7 +154,7 @@ class Account:
         status = self.poll([handle])[handle.attempt]
         if not status.state.ended:
             self._tell_to_end(handle)
-        left = clear_all(self.compute, None, names.name_of(handle.attempt))
+        left = self._clear(handle)
         if left:
             raise RemoteError("; ".join(left), remedy="cancel it again, or `launch reap --backend gcp --yes`")
         if status.state.ended:
@@ -156,8 +167,14 @@ class Account:
     def take_off(self, handle: Handle) -> None:
         """Delete the machine of an attempt that has ended: what it made is in the bucket. Raises RemoteError."""
         self.forget(handle.attempt)
-        if left := clear_all(self.compute, None, names.name_of(handle.attempt)):
+        if left := self._clear(handle):
             raise RemoteError("; ".join(left), remedy="`launch reap --backend gcp --yes` tries again")
+
+    def _clear(self, handle: Handle) -> list[str]:
+        """Machine and disk, wherever a list, the handle or the journal says that they are or may be."""
+        pending = self.journal(handle.attempt).read().get("pending") or {}
+        zones = (str(handle.data.get("zone") or ""), str(pending.get("zone") or ""))
+        return clear_all(self.compute, None, names.name_of(handle.attempt), zones)
 
     def _tell_to_end(self, handle: Handle) -> None:
         """As far as it can be done."""
@@ -181,7 +198,7 @@ class Account:
         status = self.poll([handle])[handle.attempt]
         if not status.state.ended:
             return [f"{handle.attempt} is {status.state}: {status.reason or 'cancel it first'}"]
-        left = clear_all(self.compute, None, names.name_of(handle.attempt))
+        left = self._clear(handle)
         if left:
             return left
         self.forget(handle.attempt)
@@ -211,7 +228,15 @@ class Account:
                 found[disk.attempt] = Handle(NAME, disk.attempt, data)
         known = {str(handle.data.get("bucket") or "") for handle in found.values()}
         for bucket in sorted({*buckets, *known} - {""}):
-            for outbox in self.store(bucket).owned():
+            try:
+                marks = self.store(bucket).owned()
+            except NotFoundError:  # a bucket that is no more holds nothing
+                continue
+            except SamerunError:
+                if found:  # what costs most first: nobody looks after machines for want of a bucket
+                    continue
+                raise
+            for outbox in marks:
                 key = {"project": self.project, "bucket": bucket, "run": outbox.run, "number": outbox.number}
                 found.setdefault(outbox.attempt, Handle(NAME, outbox.attempt, key))
         return list(found.values())
@@ -289,8 +314,9 @@ class Account:
 def _of(machines: list[Seen] | SamerunError, handle: Handle) -> Machine:
     if isinstance(machines, SamerunError):
         return Machine(False, None, machines.message)
-    name = names.name_of(handle.attempt)
-    return Machine(True, next((each for each in machines if each.name == name), None))
+    name, zone = names.name_of(handle.attempt), handle.data.get("zone")
+    mine = [each for each in machines if each.name == name and (not zone or each.zone == zone)]
+    return Machine(True, mine[0] if mine else None)
 
 
 def _guessed(attempt: str) -> dict[str, Any]:

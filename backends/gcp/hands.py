@@ -7,6 +7,7 @@ gone on with when it is done again; a machine that is taken away meanwhile is to
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ ROOT = "~/.samerun"
 CARRIERS = "carriers"
 STORAGE = ("google-cloud-storage>=3.17",)
 ENVIRONMENT_S = 600.0  # making the carrier's environment: some 20 small packages; an assumption, with room
+DENIED = "RefusedError"  # what the carrier calls a refusal of the bucket's (store/carrier/objects.py)
 INPUTS_S = 1800.0  # the box's inputs from the bucket: weights and a checkpoint
 KEEP_UP = """\
 cd "$1" && mkdir state/keeper 2>/dev/null || exit 0
@@ -82,7 +84,7 @@ class Hands:
 
         gateway = None
         if reach.iap:
-            zone = f"--zone={found.zone} --project={reach.project}"
+            zone = f"--zone={shlex.quote(found.zone)} --project={shlex.quote(reach.project)}"
             gateway = f"gcloud compute start-iap-tunnel {found.name} %p --listen-on-stdin {zone}"
         where = Where(
             found.name if reach.iap else found.address,
@@ -109,11 +111,11 @@ class Hands:
         self._put(carrier, carrier_bytes())
         python = self._reach.python or self._environment(work, facts.python)
         box = f"{facts.root}/boxes/{work.attempt}"
-        hours = _left(work.attempt_json.get("max_hours"), found)
+        hours = _left(work.attempt_json.get("max_hours"), found, self._clock())
         described = {**work.attempt_json, "max_hours": hours, "data_root": f"{box}/work/source"}
         places.update({"{carrier}": carrier, "{carrier_python}": python})
         config = {**work.config, "data_root": f"{box}/work/source", "attempt_json": filled(described, places)}
-        self._run([python, carrier, "blobs", box, "-"], json.dumps(config).encode(), INPUTS_S)
+        self._lay_out([python, carrier, "blobs", box, "-"], json.dumps(config).encode())
         self._run(["sh", "-c", START, "sh", KEEP_UP, box, python, carrier])
         self.machine.start(work.attempt, work.env)
 
@@ -157,6 +159,21 @@ class Hands:
         feed = json.dumps({"python": described["python"], "environment": described["environment"]}).encode()
         self._run(["sh", "-c", script, "sh", folder, host_python, places["{agent}"]], feed, ENVIRONMENT_S)
         return str(described["python"])
+
+    def _lay_out(self, argv: Sequence[str], feed: bytes) -> None:
+        """Have the box's inputs brought. Raises CredentialError where the machine's account may not read them."""
+        try:
+            self._run(argv, feed, INPUTS_S)
+        except RemoteError as error:
+            if DENIED not in error.message:
+                raise
+            remedy = "grant the machine's account (resources.service_account) `roles/storage.objectUser` on the bucket"
+            raise CredentialError(error.message, remedy=remedy) from error
+
+    def _clock(self) -> float:
+        """The machine's own, which Google keeps: by ours, if it were wrong, the training's time would be wrong."""
+        told = self._link.run(["date", "+%s"]).out.strip()
+        return float(told) if told.isdigit() else time.time()
 
     def _put(self, path: str, data: bytes) -> None:
         """Have a file there, whole or not at all."""
@@ -208,11 +225,11 @@ def filled(value: Any, places: Mapping[str, str]) -> Any:
     return value
 
 
-def _left(hours: float | None, found: Seen) -> float | None:
+def _left(hours: float | None, found: Seen, now: float) -> float | None:
     """What is left of the machine's time for the training: it may have waited for a launcher that died."""
     if found.ends is None:
         return hours
-    left = max(0.01, (found.ends - time.time() - END_S) / 3600)
+    left = max(0.01, (found.ends - now - END_S) / 3600)
     return min(hours, left) if hours else left
 
 

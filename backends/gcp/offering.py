@@ -6,7 +6,7 @@ Nothing here raises for what is missing: it is a finding.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +23,16 @@ if TYPE_CHECKING:
     from backends.gcp.account import Account
 
 CLOCK_S = 60.0  # a clock that is further off breaks the signatures of tokens (Google allows some minutes)
-QUOTA_METRICS = {"g2": "NVIDIA_L4_GPUS", "a2": "NVIDIA_A100_GPUS", "n1": "NVIDIA_T4_GPUS", "a3": "NVIDIA_H100_GPUS"}
+QUOTA_METRICS = {
+    "a2-ultragpu": "NVIDIA_A100_80GB_GPUS",
+    "a2-highgpu": "NVIDIA_A100_GPUS",
+    "a3-highgpu": "NVIDIA_H100_GPUS",
+    "g2-standard": "NVIDIA_L4_GPUS",
+    "nvidia-tesla-p100": "NVIDIA_P100_GPUS",
+    "nvidia-tesla-t4": "NVIDIA_T4_GPUS",
+    "nvidia-tesla-v100": "NVIDIA_V100_GPUS",
+}
+"""By the accelerator, or the machine type without its size."""
 REGIONS_ASKED = 3
 Accounts = Callable[[str], "Account"]
 
@@ -57,7 +66,10 @@ def check(settings: Settings, account: Accounts) -> list[Finding]:
     project = settings.gcp_project or own_project()
     if not project:
         message = "no credentials and no project of Google Cloud were found"
-        return [*found, Finding("gcp.no-credentials", Severity.ERROR, message, remedy=f"{LOGIN}; SAMERUN_GCP_PROJECT")]
+        return [
+            *found,
+            Finding("gcp.no-credentials", Severity.ERROR, message, remedy=f"{LOGIN}; and set SAMERUN_GCP_PROJECT"),
+        ]
     found += _asked("gcp.compute", lambda: _machines(account(project), project))
     if not settings.gcp_bucket:
         remedy = "set SAMERUN_GCP_BUCKET, or resources.bucket in the spec"
@@ -94,6 +106,7 @@ def offer(need: Need, settings: Settings, account: Accounts) -> Offer:
         free_disk=wished.shape.disk_gb * 10**9,
         installs=() if wished.python else ("ultralytics", "torch"),
         price_basis=f"{prices.basis()}; the dearest of the zones to be tried" if known else "",
+        extra_hours=(planning.START_UP_S + planning.END_S + planning.LAG_S) / 3600,
     )
 
 
@@ -104,19 +117,23 @@ def _words(wished: planning.Wish) -> str:
     zones = list(dict.fromkeys(each.zone for each in wished.candidates))
     gpu = f" with {shape.accelerator}" if shape.accelerator else ""
     tried = f" in {', '.join(zones)}" if zones else ""
-    return f"{shape.machine}{gpu}, {', then '.join(kinds) or 'no price known'}{tried}"
+    return ", ".join(filter(None, (f"{shape.machine}{gpu}", f"{', then '.join(kinds)}{tried}")))
 
 
 def _quotas(account: Account, wished: planning.Wish) -> list[Finding]:
-    """Regions whose quota for the GPU is used up; an error when none of those that were asked has any."""
-    metric = QUOTA_METRICS.get(wished.shape.machine.partition("-")[0])
-    if metric is None or not wished.shape.has_gpu:
-        return []
+    """Regions whose quota for the GPU is used up; an error when none of those that were asked has any.
+
+    Machines without a GPU are asked for too: whoever may not ask has no credentials for the rest, either.
+    """
+    kind = wished.shape.accelerator or wished.shape.machine.rpartition("-")[0]
+    metric = QUOTA_METRICS.get(kind, "")
     found, full = [], 0
-    asked = list(dict.fromkeys((region_of(each.zone), each.spot) for each in wished.candidates))[:REGIONS_ASKED]
-    for region, spot in asked:
-        name = f"PREEMPTIBLE_{metric}" if spot else metric
-        used, limit = account.compute.quotas(region).get(name, (0.0, -1.0))
+    most = REGIONS_ASKED if wished.shape.has_gpu else 1
+    asked = list(dict.fromkeys((region_of(each.zone), each.spot) for each in wished.candidates))[:most]
+    quotas = {region: account.compute.quotas(region) for region in dict.fromkeys(region for region, _ in asked)}
+    for region, spot in asked if wished.shape.has_gpu else ():
+        name = _counts(quotas[region], metric, spot=spot)
+        used, limit = quotas[region].get(name, (0.0, -1.0))
         if 0 <= limit <= used:
             full += 1
             remedy = "ask for more on the console's page IAM & Admin > Quotas, or name zones of another region"
@@ -127,6 +144,12 @@ def _quotas(account: Account, wished: planning.Wish) -> list[Finding]:
         message = "no region that may be tried has quota for the GPU"
         found.append(Finding("gcp.no-quota", Severity.ERROR, message, remedy=found[0].remedy))
     return found
+
+
+def _counts(quotas: Mapping[str, tuple[float, float]], metric: str, *, spot: bool) -> str:
+    """Where a spot quota was never granted, its limit is 0 and the standard one counts (Google's docs, by memory)."""
+    name = f"PREEMPTIBLE_{metric}"
+    return name if spot and quotas.get(name, (0.0, 0.0))[1] > 0 else metric
 
 
 def _machines(account: Account, project: str) -> list[Finding]:

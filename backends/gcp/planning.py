@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from backends.gcp import prices
 from backends.gcp.compute.instance import Candidate, Shape
@@ -187,6 +187,21 @@ def lifetime(need: Need, hour: float | None) -> int | None:
         return None
     paid = need.max_cost / hour * 3600 - LAG_S
     return math.floor(min(lasts, paid)) if paid >= START_UP_S + END_S + SHORTEST_S else None
+
+
+def affordable(need: Need, candidates: Sequence[Candidate], spent: float) -> tuple[Candidate, ...]:
+    """With shorter lives where machines of this attempt have cost `spent` US dollars already. Raises SpecError."""
+    if need.max_cost is None or spent <= 0:
+        return tuple(candidates)
+    left = replace(need, max_cost=need.max_cost - spent)
+    lives = [(each, lifetime(left, each.price)) for each in candidates]
+    found = [
+        replace(each, lasts_s=lasts, max_hours=(lasts - START_UP_S - END_S) / 3600) for each, lasts in lives if lasts
+    ]
+    if not found:
+        message = f"${spent:.2f} of ${need.max_cost:.2f} went into machines that were taken away: too little is left"
+        raise SpecError([Problem(message, field="resources.max_cost", remedy="allow more, or set resources.spot=no")])
+    return tuple(found)
 
 
 def _too_dear(need: Need, shape: Shape, dear: float, unknown: str) -> Problem:

@@ -14,9 +14,9 @@ from backends.gcp.compute import names
 from backends.gcp.compute.journal import Journal
 from backends.gcp.compute.placing import clear, clear_all, place
 from backends.gcp.compute.refusals import RefusedError, final
-from backends.gcp.compute.seen import Seen
+from backends.gcp.compute.seen import Life, Seen
 from backends.gcp.hands import TakenAwayError, ready
-from backends.gcp.store import Outbox
+from backends.gcp.planning import affordable
 from launcher.backend import Attempt, Handle
 from launcher.errors import RemoteError, SamerunError
 
@@ -50,7 +50,7 @@ class Starter:
             except RemoteError:
                 raise
             except SamerunError:
-                self._leave_nothing(journal, outbox)
+                self.leave_nothing(attempt, request.bucket)
                 raise
             return self._account.handle(journal, attempt.id)
 
@@ -59,7 +59,8 @@ class Starter:
         account, name = self._account, names.name_of(request.attempt.id)
         birth = births(request, journal, self._image(request), account.settings)
         for turn in range(MACHINES):
-            found = place(account.compute, journal, request.shape, request.candidates, birth)
+            candidates = affordable(request.attempt.need, request.candidates, self._spent(request.attempt.id))
+            found = place(account.compute, journal, request.shape, candidates, birth)
             try:
                 self._work_on(request, journal, found, env, config)
                 return
@@ -68,6 +69,19 @@ class Starter:
                 clear(account.compute, journal, found.zone, name)
                 if turn == MACHINES - 1:
                     raise
+
+    def _spent(self, attempt: str) -> float:
+        """US dollars for the attempt's machines that are gone, the journal's last with them. Raises RemoteError."""
+        account, journal = self._account, self._account.journal(attempt)
+        machine = journal.read().get("machine")
+        if isinstance(machine, dict):
+            seen = account.compute.get(str(machine["zone"]), str(machine["name"]))
+            if seen is not None and seen.made == machine["made"] and seen.life is not Life.OFF:
+                return journal.spent[0]
+            cost = account.cost(account.handle(journal, attempt))
+            sums = [cost.dollars, cost.hours] if cost is not None else journal.spent
+            journal.write(spent=sums, machine=None, host_keys=None, laid=False)
+        return journal.spent[0]
 
     def _work_on(
         self, request: GcpRequest, journal: Journal, found: Seen, env: Mapping[str, str], config: Mapping[str, Any]
@@ -88,10 +102,17 @@ class Starter:
         except RefusedError as error:
             raise final([error]) from error
 
-    def _leave_nothing(self, journal: Journal, outbox: Outbox) -> None:
+    def leave_nothing(self, attempt: Attempt, bucket: str) -> None:
         """After a refusal. Raises RemoteError, with a list, when something is left."""
-        self._account.forget(journal.folder.name)
-        left = clear_all(self._account.compute, journal, names.name_of(journal.folder.name)) or outbox.release()
+        journal = self._account.journal(attempt.id)
+        if not (known := journal.read()):
+            return
+        self._account.forget(attempt.id)
+        left: list[str] = []
+        if any(known.get(what) for what in ("pending", "turns", "machine")):  # else no zone was ever asked
+            zone = str((known.get("pending") or {}).get("zone") or "")
+            left = clear_all(self._account.compute, journal, names.name_of(attempt.id), [zone])
+        left = left or self._account.store(bucket).attempt(attempt.run, attempt.id, attempt.number).release()
         if left:
             remedy = "`launch reap --backend gcp --yes` removes it"
             raise RemoteError(f"left over after a refusal: {'; '.join(left)}", remedy=remedy)

@@ -90,7 +90,7 @@ def _costs(plan: Plan, *, full: bool) -> str:
     cost, most = plan.estimate.cost_dollars, plan.estimate.most_dollars
     if cost is None:
         basis = f" ({plan.offer.price_basis})" if plan.offer.price_basis else ""
-        text = f"${plan.offer.price_per_hour:g} an hour{basis}; how much in all is not known"
+        text = f"${plan.offer.price_per_hour:.4g} an hour{basis}; how much in all is not known"
     else:
         text = f"${cost.low:.2f} to ${cost.high:.2f} ({cost.basis if full else out.short(cost.basis)})"
     return f"{text}; at most ${most:.2f}" if most is not None else f"{text}; no limit: resources.max_cost sets one"

@@ -79,9 +79,11 @@ def told(spreads: Sequence[Spread], first: str) -> list[str]:
     lines = []
     for one in spreads:
         text = f"  {LABELS[one.metric]:<9} {one.mean:.4f}"
-        if one.deviation is not None and one.needed is not None:
+        if one.deviation == 0:
+            text += f" in all {len(one.runs)} seeds: it says nothing of how far seeds move it"
+        elif one.deviation is not None and one.needed is not None:
             text += f" ± {one.deviation:.4f} (s.d. of {len(one.runs)} seeds, {one.low:.4f} to {one.high:.4f}); "
-            text += f"another single run is different from {one.needed:.4f} off"
+            text += f"95 % of single runs are within {one.needed:.4f}; a verdict of `different` needs more"
         lines.append(text)
     return [*lines, f"  `launch SPEC --against {first}`, or `launch parity RUN {first}`, uses them"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,8 @@ def _rows(record: RunRecord, folder: str) -> list[tuple[str, str]]:
     rows += [("folder", folder), ("started", out.ago(record.created)), ("bundle", record.bundle)]
     if record.data:
         rows.append(("data", attached.described(record.data)))
+    if record.against is not None:
+        rows.append(("against", f"{record.against}{_verdict(Path(folder))}"))
     if record.epoch is not None:
         rows.append(("epoch", f"{record.epoch} of {record.epochs}"))
     rows += [
@@ -84,6 +87,15 @@ def _rows(record: RunRecord, folder: str) -> list[tuple[str, str]]:
     if record.notes:
         rows.append(("notes", record.notes))
     return rows
+
+
+def _verdict(folder: Path) -> str:
+    """What parity.json says, where it is there and can be read."""
+    try:
+        said = json.loads((folder / "parity.json").read_bytes())
+        return f": {said['verdict']}, by the {said['layer']}" if said["layer"] else f": {said['verdict']}"
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return ": not compared yet"
 
 
 def _attempt(attempt: AttemptRecord) -> list[tuple[str, str]]:

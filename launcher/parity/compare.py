@@ -51,6 +51,8 @@ def compare(
     """
     if unknown := sorted(set(assume) - set(GROUPS)):
         raise ValueError(f"{unknown[0]!r} cannot be assumed; known: {', '.join(GROUPS)}")
+    if last_epochs < 1:
+        raise ValueError(f"last_epochs must be 1 or more, not {last_epochs}")
     settings = settings or Settings.load()
     mine, its = told_apart([_view(run, settings), _view(reference, settings)])
     if _place(mine) == _place(its):

@@ -40,7 +40,7 @@ def _lines(said: Parity) -> Iterator[str]:
         yield f"    and {len(found) - SHOWN} more (--json has all)"
     harmless = len(said.differences) - len(found)
     if harmless:
-        yield f"  harmless {harmless} more that do not act on the numbers"
+        yield f"  harmless {harmless} more that do not act on the numbers (--json lists them)"
     for what in said.not_checked:
         yield f"  not checked  {what}"
 

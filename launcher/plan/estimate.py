@@ -114,10 +114,11 @@ def of(case: Case, history: Sequence[Past]) -> Estimate:
     price = case.offer.price_per_hour
     cost = None
     if total is not None and price is not None:
-        rate = price / HOUR_S
+        rate, extra = price / HOUR_S, case.offer.extra_hours
         told = f" ({case.offer.price_basis})" if case.offer.price_basis else ""
-        told = f"${price:g} an hour{told} for the time above; storage and transfers not counted"
-        cost = total.times(rate, rate, told)
+        beside = f" and {60 * extra:.0f} min of start and end" if extra else ""
+        told = f"${price:.4g} an hour{told} for the time above{beside}; storage and transfers not counted"
+        cost = Range(total.low * rate, total.high * rate + price * extra, told)
     return Estimate(
         epoch_seconds=epoch,
         total_seconds=total,
@@ -136,7 +137,7 @@ def _most(case: Case) -> float | None:
     if price is None:
         return None
     hours = min((limit for limit in (resources.max_hours, case.offer.max_hours) if limit is not None), default=None)
-    limits = [] if hours is None else [price * hours * case.spec.resume.attempts]
+    limits = [] if hours is None else [price * (hours + case.offer.extra_hours) * case.spec.resume.attempts]
     limits += [] if resources.max_cost is None else [resources.max_cost]
     return 0.0 if price == 0 else min(limits, default=None)
 

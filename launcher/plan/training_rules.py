@@ -11,6 +11,7 @@ from launcher.plan.rule import CODE, ISSUES, PULLS, Rule, Said
 
 MIXING = ("mosaic", "mixup", "cutmix", "copy_paste")
 """What goes when mosaic is closed: data/dataset.py, close_mosaic."""
+FEW_STEPS = 10  # an assumption: the smoke run's first epoch has as many, and learns next to nothing in it
 BOX_LOWEST = 1.0  # the least gain that Ultralytics' own tuner tries (engine/tuner.py: 1.0 to 20.0)
 BOX_YOLOV5 = 0.05  # hyp.scratch-low.yaml of YOLOv5, which says so for the same loss on another scale
 IGNORED_BY_AUTO = ("lr0", "momentum", "warmup_bias_lr")
@@ -47,6 +48,22 @@ def close_mosaic_shortens(case: Case) -> Said | None:
         f"mosaic is on for epochs 1 to {last} of {case.epochs} only",
         f"{case.said('epochs')}, {case.said('close_mosaic')}: off after epoch {last}: {mixing}",
         "--set train.close_mosaic=0 keeps it on to the end",
+    )
+
+
+def few_steps(case: Case) -> Said | None:
+    """Gradients of max(round(nbs / batch), 1) batches are gathered for one step of the optimizer."""
+    images, batch = case.train_images, case.batch
+    if not images or batch is None or case.given("time"):
+        return None
+    batches, gathered = math.ceil(images / batch) * case.epochs, max(round(float(case.value("nbs")) / batch), 1)
+    steps = batches // gathered
+    if steps >= FEW_STEPS:
+        return None
+    return Said(
+        f"the weights will hardly move: {steps} step{'s' * (steps != 1)} of the optimizer in the whole run",
+        f"{batches} batches in all, and a step for each {gathered} of them ({case.said('nbs')}, batch {batch})",
+        f"--set train.nbs={batch} steps after each batch; or more epochs",
     )
 
 
@@ -244,6 +261,7 @@ RULES = (
         "https://github.com/ultralytics/yolov5/blob/master/data/hyps/hyp.scratch-low.yaml",
         box_gain,
     ),
+    Rule("train.few-steps", Severity.WARNING, _TRAINER + "_setup_train and _do_train", few_steps),
     Rule("train.iou-is-nms", Severity.WARNING, CODE + "models/yolo/detect/val.py, postprocess", iou_is_nms),
     Rule("train.optimizer-auto-ignores-lr", Severity.WARNING, _TRAINER + "build_optimizer", auto_ignores),
     Rule("train.optimizer-auto", Severity.INFO, _TRAINER + "build_optimizer", auto_choice),

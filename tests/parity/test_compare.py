@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -229,3 +230,12 @@ def test_text_of_a_file_does_not_steer_the_terminal(tmp_path: Path, base: Path, 
     text = "\n".join(lines(compare(run, base, validate=False, settings=settings)))
     assert "train.cls: ?]0;title??[2J" in text
     assert "\x1b" not in text
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"margin": 0.0}, {"margin": float("nan")}, {"margin": {"mAP50": -0.1}}, {"last_epochs": 0}]
+)
+def test_what_cannot_be_a_margin_or_a_number_of_epochs_is_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    one, other = (written(tmp_path / str(n), trained(n), [b"%d" % n], seed=n) for n in (1, 2))
+    with pytest.raises(ValueError, match=r"margin|last_epochs"):
+        compare(one, other, validate=False, **wrong)

@@ -143,3 +143,11 @@ def test_a_run_that_has_lost_what_the_reference_tells_is_no_repeat(make: Make, s
     known, held = gather(view), gather(load_run(other, settings))
     assert not is_repeat(held, known)
     assert not is_repeat(lacking(held, "train.box"), known)
+
+
+def test_a_seed_that_was_trained_on_apples_gpu_is_none(make: Make, settings: Settings) -> None:
+    base, other = make("base", 0), make("seed1", 1)
+    known, held = gather(load_run(base, settings)), gather(load_run(other, settings))
+    assert is_repeat(held, known)
+    there = replace(held, fields={**held.fields, "had.device": "mps"})
+    assert not is_repeat(there, known)

@@ -32,6 +32,8 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("train.close-mosaic-shortens", {"epochs": 11}, {"epochs": 10}),
     ("train.box-gain-yolov5-scale", {"box": 0.2}, {"box": 1.0}),
     ("train.box-gain-yolov5-scale", {"box": 0.0}, {}),
+    ("train.few-steps", {"fraction": 0.001, "epochs": 2}, {"fraction": 0.001, "epochs": 40}),
+    ("train.few-steps", {"fraction": 0.001, "epochs": 10}, {"fraction": 0.001, "epochs": 10, "nbs": 16}),
     ("train.iou-is-nms", {"iou": 0.3}, {"iou": 0.7}),
     ("train.optimizer-auto-ignores-lr", {"lr0": 0.002}, {"lr0": 0.002, "optimizer": "AdamW"}),
     ("train.optimizer-auto-ignores-lr", {"momentum": 0.8, "optimizer": "Auto"}, {}),

@@ -24,6 +24,7 @@ _MISSING = 404
 _TIMED_OUT = 408
 _CONFLICT = 409
 _TOO_MANY = 429
+_UNREACHABLE = "UNREACHABLE"
 
 
 class AlreadyThereError(Exception):
@@ -112,7 +113,10 @@ class Compute:
             project=self.project, zone=zone, filter=f'targetLink="{link}"', max_results=100
         )
         ask = functools.partial(self._operations.list, asked)
-        found = self._ask("reading what happened", lambda **limits: list(ask(**limits)))
+        try:
+            found = self._ask("reading what happened", lambda **limits: list(ask(**limits)))
+        except _AnsweredError as answered:
+            raise _unknown("reading what happened", answered) from answered
         mine = [each for each in found if seen.short(each.target_link) == name]
         return sorted((seen.operation(each) for each in mine), key=lambda each: each.at or 0.0, reverse=True)
 
@@ -175,19 +179,24 @@ class Compute:
     def _all(self, what: str, client: Any, field: str, only: str) -> list[Any]:
         def pages(**limits: Any) -> list[Any]:
             asked = {"project": self.project, "filter": only}
-            return [
-                each for _, part in client.aggregated_list(request=asked, **limits) for each in getattr(part, field)
-            ]
+            return list(client.aggregated_list(request=asked, **limits).pages)
 
         try:
-            return list(self._ask(f"listing {what}", pages))
+            found = self._ask(f"listing {what}", pages)
         except _AnsweredError as answered:
+            if answered.status == _MISSING:
+                message = f"there is no project {self.project} for this account ({answered.reason[1]})"
+                raise CredentialError(message, remedy="set resources.project, or SAMERUN_GCP_PROJECT") from answered
             raise _unknown(f"listing {what}", answered) from answered
+        if dark := sorted({each for page in found for each in _unreached(page)}):
+            raise RemoteError(f"listing {what}: nobody can say what is in {', '.join(dark)[:200]} now")
+        return [each for page in found for part in page.items.values() for each in getattr(part, field)]
 
     def _ask(self, doing: str, call: Callable[..., T], *args: Any, within: float | None = None, **fields: Any) -> T:
         """Call until there is an answer. Raises _AnsweredError, CredentialError, and RemoteError for silence."""
         from google.api_core import exceptions
         from google.auth import exceptions as login
+        from google.protobuf.json_format import ParseError  # type: ignore[import-untyped]
         from requests import exceptions as wire
 
         until = time.monotonic() + min(self.limits.again, within if within is not None else self.limits.again)
@@ -197,13 +206,17 @@ class Compute:
             try:
                 return call(*args, **fields, timeout=max(0.1, min(self.limits.call, left)), retry=None)
             except (login.DefaultCredentialsError, login.RefreshError, exceptions.Unauthorized) as error:
-                raise CredentialError(f"Google Cloud does not let this account in: {error}", remedy=LOGIN) from error
+                if not getattr(error, "retryable", False):
+                    raise CredentialError(
+                        f"Google Cloud does not let this account in: {error}", remedy=LOGIN
+                    ) from error
+                silent: Exception = error
             except exceptions.GoogleAPICallError as error:
                 reason = refusals.of_call(error)
                 if not _passes(error.code, reason[0]):
                     raise _AnsweredError(int(error.code or 0), reason) from error
-                silent: Exception = error
-            except (wire.RequestException, login.TransportError, exceptions.RetryError, OSError) as error:
+                silent = error
+            except (wire.RequestException, login.TransportError, exceptions.RetryError, OSError, ParseError) as error:
                 silent = error
             if time.monotonic() + pause > until:
                 raise _SilentError(f"{doing}: Compute Engine does not answer: {silent}") from silent
@@ -269,6 +282,12 @@ class _SilentError(RemoteError):
 def _passes(status: int | None, reason: str) -> bool:
     """Whether the same call may succeed in a moment."""
     return status is None or status >= 500 or status in (_TIMED_OUT, _TOO_MANY) or reason in PASSING
+
+
+def _unreached(page: Any) -> list[str]:
+    """Places of which an aggregated list says nothing: that is not the same as nothing being there."""
+    dark = [place for place, part in page.items.items() if part.warning.code == _UNREACHABLE]
+    return [*map(str, page.unreachables), *dark, *(["some zones"] if page.warning.code == _UNREACHABLE else [])]
 
 
 def _unknown(doing: str, answered: _AnsweredError) -> RemoteError | CredentialError:

@@ -9,13 +9,16 @@ import contextlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from launcher.files import lock, storage, write_atomic
+from launcher.errors import RemoteError
+from launcher.files import storage, try_lock, write_atomic
 
 KEY = "key"
+BUSY_S = 120.0  # that another process may keep an attempt to itself before this one gives up
 _FILE = "machine.json"
 
 
@@ -31,12 +34,18 @@ class Journal:
         return self.folder / KEY
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """One process of this computer at a time. Raises StorageError."""
+    def held(self, patience_s: float = BUSY_S) -> Iterator[None]:
+        """One process of this computer at a time. Raises StorageError, and RemoteError when another keeps it."""
+        until = time.monotonic() + patience_s
         with contextlib.ExitStack() as stack:
             with storage("noting what is made", self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-                stack.enter_context(lock(self.folder / "lock"))
+                while not stack.enter_context(try_lock(self.folder / "lock")):
+                    stack.close()
+                    if time.monotonic() > until:
+                        message = f"another process is making the machine of {self.folder.name} on this computer"
+                        raise RemoteError(message, remedy="wait for it, or end it")
+                    time.sleep(0.05)
             yield
 
     def read(self) -> dict[str, Any]:
@@ -58,6 +67,12 @@ class Journal:
     def emptied(self, zone: str) -> None:
         """The zone was looked up to hold nothing: what is made there next is another machine."""
         self.write(turns={**self._turns(), zone: self.turn(zone) + 1}, pending=None)
+
+    @property
+    def spent(self) -> list[float]:
+        """US dollars and hours of the attempt's machines that are gone already."""
+        found = self.read().get("spent")
+        return [float(each) for each in found] if isinstance(found, list) and len(found) == 2 else [0.0, 0.0]
 
     def public_key(self) -> str:
         """The line for `authorized_keys`; the key is made at the first call. Raises StorageError."""

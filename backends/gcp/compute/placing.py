@@ -8,14 +8,14 @@ attempt's name is gone on with; nothing counts as gone before machine and disk w
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from backends.gcp.compute import names, refusals
 from backends.gcp.compute.client import AlreadyThereError, Compute
 from backends.gcp.compute.instance import Birth, Candidate, Shape, message
 from backends.gcp.compute.journal import Journal
 from backends.gcp.compute.refusals import RefusedError, Where
-from backends.gcp.compute.seen import Life, Seen
+from backends.gcp.compute.seen import Disk, Life, Seen
 from launcher.errors import RemoteError, SamerunError
 
 Birthing = Callable[[Candidate, float], Birth]
@@ -31,6 +31,7 @@ def place(compute: Compute, journal: Journal, shape: Shape, candidates: Sequence
     """
     name = names.name_of(journal.folder.name)
     for found in compute.machines(name):
+        _own(found)
         if found.life in (Life.COMING, Life.UP):
             return found
         clear(compute, journal, found.zone, name)
@@ -63,9 +64,17 @@ def clear(compute: Compute, journal: Journal | None, zone: str, name: str) -> No
 
 def _left(compute: Compute, zone: str, name: str) -> str:
     """What is there still: `machine`, `disk` or nothing."""
-    if compute.get(zone, name) is not None:
+    if (found := compute.get(zone, name)) is not None:
+        _own(found)
         return "machine"
     return "disk" if compute.disk(zone, name) is not None else ""
+
+
+def _own(found: Seen) -> None:
+    """Raises RemoteError for a machine of somebody else's: it is neither used nor deleted."""
+    if not found.ours:
+        remedy = "rename or delete it on the console if nobody needs it"
+        raise RemoteError(f"{found.name} in {found.zone} has our name, and samerun has not made it", remedy=remedy)
 
 
 def _delete(compute: Compute, zone: str, name: str, what: str) -> None:
@@ -111,8 +120,10 @@ def _make(compute: Compute, journal: Journal, shape: Shape, candidate: Candidate
         if not done:
             raise RefusedError(zone, "RESOURCE_NOT_READY", f"not made within {compute.limits.operation:g} s")
         found = compute.get(zone, name)
-        if found is not None and found.life in (Life.COMING, Life.UP):
-            return found
+        if found is not None:
+            _own(found)
+            if found.life in (Life.COMING, Life.UP):
+                return found
         clear(compute, journal, zone, name)  # answered by an old request, or taken away at once
     raise RefusedError(zone, "RESOURCE_NOT_READY", "the machine is gone as soon as it is made")
 
@@ -126,15 +137,23 @@ def _asked(journal: Journal, candidate: Candidate) -> float:
     return float(pending["at"])
 
 
-def clear_all(compute: Compute, journal: Journal | None, name: str) -> list[str]:
-    """Clear every zone that holds something of this name; what is left, in words. Raises nothing of ours."""
+def clear_all(compute: Compute, journal: Journal | None, name: str, zones: Iterable[str] = ()) -> list[str]:
+    """Clear every zone that holds something of this name; what is left, in words. Raises nothing of ours.
+
+    `zones` are looked at whatever the lists say; a list that cannot be had keeps nothing else from being deleted.
+    """
     left: list[str] = []
-    try:
-        zones = {each.zone for each in compute.machines(name)}
-        zones |= {each.zone for each in compute.disks() if each.name == name}
-    except SamerunError as error:
-        return [f"the machine {name} may be there still: {error.message}"]
-    for zone in sorted(zones):
+    found = {zone for zone in zones if zone}
+    lists: tuple[tuple[str, Callable[[], Sequence[Seen | Disk]]], ...] = (
+        ("machine", lambda: compute.machines(name)),
+        ("disk", compute.disks),
+    )
+    for what, ask in lists:
+        try:
+            found |= {each.zone for each in ask() if each.name == name}
+        except SamerunError as error:
+            left.append(f"the {what} {name} may be there still: {error.message}")
+    for zone in sorted(found):
         try:
             clear(compute, journal, zone, name)
         except SamerunError as error:

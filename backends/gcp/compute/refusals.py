@@ -83,7 +83,7 @@ class RefusedError(Exception):
     """An insert that will not succeed as it was asked; what may be there all the same is to be looked up."""
 
     def __init__(self, zone: str, code: str, message: str) -> None:
-        super().__init__(f"{zone}: {code}: {message}" if message else f"{zone}: {code}")
+        super().__init__(": ".join(word for word in (zone, code, message) if word))
         self.zone, self.code, self.message = zone, code, message
         self.meaning = meaning(code, message)
 

@@ -59,6 +59,11 @@ class Seen:
         return LIFE.get(self.status, Life.NEW)
 
     @property
+    def ours(self) -> bool:
+        """Whether the attempt that it says it is of has this name: what somebody else has called so is left alone."""
+        return names.name_of(self.attempt) == self.name
+
+    @property
     def ends(self) -> float | None:
         """When the service deletes it by itself."""
         begun = self.started or self.made

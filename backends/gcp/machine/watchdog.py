@@ -3,8 +3,9 @@
 
 The service deletes the machine at its deadline whatever happens; this only makes it sooner. A machine is in use while
 a box's worker or carrier holds its lock. Not in use: since the start for `claim` seconds (its launcher died before it
-began anything), since something stopped for `idle` seconds (all processes were killed), or since everything was
-carried for `done` seconds. Where the account may not delete it, it is switched off: its disk alone costs money then.
+began anything), since a box came or something stopped for `idle` seconds (all processes were killed), or since
+everything was carried for `done` seconds. Where the account may not delete it, it is switched off: its disk alone costs
+money then.
 
 Standard library only; Python 3.8 or newer; it leaves a process behind and ends, because the system waits for it.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import fcntl
 import glob
+import http.client
 import json
 import os
 import shutil
@@ -42,7 +44,7 @@ def ask(path: str, seconds: float = 5.0) -> str:
     try:
         with OPEN.open(request, timeout=seconds) as answer:
             return str(answer.read().decode())
-    except OSError:
+    except (OSError, http.client.HTTPException):
         return ""
 
 
@@ -107,14 +109,15 @@ def tell_workers() -> None:
 
 def watch(limits: Limits) -> None:
     """Look until the machine is not needed any more."""
-    since, told = time.monotonic(), False
+    since, told, known = time.monotonic(), False, 0
     while True:
         now, found = time.monotonic(), boxes()
         if not told and ask("instance/preempted") == "TRUE":
             told = True
             tell_workers()
-        if any(in_use(state) for state in found):
+        if any(in_use(state) for state in found) or len(found) > known:  # a new box is worked on in a moment
             since = now
+        known = len(found)
         carried = bool(found) and all(is_carried(state) for state in found)
         allowed = limits["done"] if carried else limits["idle"] if found else limits["claim"]
         if now - since > allowed:

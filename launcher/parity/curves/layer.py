@@ -228,6 +228,9 @@ def _margins(margin: Margin | None, columns: Sequence[str]) -> dict[str, float]:
     """Column to margin. Raises ValueError."""
     if margin is None:
         return {}
+    for value in margin.values() if isinstance(margin, Mapping) else (margin,):
+        if not 0 < value < float("inf"):
+            raise ValueError(f"a margin is a number above 0, not {value}")
     if not isinstance(margin, Mapping):
         return {name: float(margin) for name in (*series.metrics(columns), FITNESS)}
     unknown = sorted(set(margin) - set(SHORT) - set(SHORT.values()))

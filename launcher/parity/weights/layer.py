@@ -72,7 +72,8 @@ def weights_layer(run: RunView, reference: RunView, *, validate: bool, settings:
         return LayerResult(Layer.WEIGHTS, Verdict.INCONCLUSIVE, text, (), evidence, not_checked)
     if all(said.agrees for said in validations):
         greatest = max(said.greatest for said in validations)
-        text = f"best.pt of both gives the metrics that its run wrote of it, to {greatest:.1e}"
+        off = f"to {greatest:.1e}" if greatest else "exactly"
+        text = f"each best.pt, validated here, gives the metrics that its own run wrote, {off}"
         return LayerResult(Layer.WEIGHTS, Verdict.EQUIVALENT, text, (), evidence, not_checked)
     return LayerResult(Layer.WEIGHTS, None, state.decided, (), evidence, not_checked or state.not_checked)
 

@@ -223,8 +223,10 @@ def test_an_agent_of_which_a_tidied_disk_left_the_folders_is_brought_again(
     backend: SshBackend, host: Host, make_attempt: Maker, gone: str
 ) -> None:
     handle = watched.submitted(backend, make_attempt())
-    deleted = [path for path in (host.root / "agents").rglob(gone) if path.unlink() is None]
+    deleted = list((host.root / "agents").rglob(gone))
     assert deleted
+    for path in deleted:
+        path.unlink()
     shutil.rmtree(next((host.root / "agents").rglob("__pycache__")), ignore_errors=True)
     assert watched.ended(backend, handle, 20).state is State.SUCCEEDED
     assert all(path.is_file() for path in deleted)
