@@ -118,7 +118,7 @@ def inspect_image(data: bytes) -> dict[str, Any]:
             form, size = image.format or "", image.size
             image.verify()  # what Ultralytics does: for PNG the checksums, for JPEG nothing
             rotated = form in ("JPEG", "MPO") and image.getexif().get(EXIF_ORIENTATION) in QUARTER_TURNS
-    except UnidentifiedImageError:
+    except (UnidentifiedImageError, ImportError):  # Ultralytics, where it is imported, makes Pillow look for pi_heif
         return {"wrong": "is not an image" if data else "is empty"}
     except Exception as error:  # noqa: BLE001  # Pillow's readers raise whatever their format makes them
         return {"wrong": f"is corrupt: {_first_line(error)}"}

@@ -356,32 +356,30 @@ class _Talk:
     def _begin(self, line: str) -> bool:
         import paramiko
 
-        try:
+        with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
             self._channel.exec_command(line)
-        except (paramiko.SSHException, EOFError, OSError):
-            return False
-        return True
+            return True
+        return False
 
     def _received(self) -> bytes:
         """The next piece of output; empty at its end, and when the connection ends."""
-        try:
+        with contextlib.suppress(EOFError, OSError):
             return bytes(self._channel.recv(PIECE))
-        except (EOFError, OSError):
-            return b""
+        return b""
 
     def _send(self, channel: Any) -> None:
         try:
             for piece in self._source:
                 rest = memoryview(piece)
                 while rest:
-                    sent = channel.send(rest[:PIECE])
-                    if not sent:
+                    if not (sent := _sent(channel, rest[:PIECE])):
                         return  # the command reads no more
                     self._watch.moved()
                     if self._moved is not None:
                         self._moved(sent)
                     rest = rest[sent:]
-            channel.shutdown_write()
+            with contextlib.suppress(EOFError, OSError):
+                channel.shutdown_write()
         except BaseException as error:  # noqa: BLE001  raised where the call was made
             if not channel.closed and not isinstance(error, BrokenPipeError):
                 self._failed.append(error)
@@ -392,3 +390,11 @@ class _Talk:
             while piece := channel.recv_stderr(PIECE):
                 self._watch.moved()
                 self.errors = (self.errors + piece)[-ERRORS:]
+
+
+def _sent(channel: Any, piece: memoryview) -> int:
+    """How many bytes the channel took; 0 when it takes no more, also because its connection has ended."""
+    with contextlib.suppress(EOFError, OSError):  # OSError: paramiko's channel raises it where it is closed
+        return int(channel.send(piece))
+    channel.close()  # who reads from it sees the end, and does not know how the command ended
+    return 0

@@ -27,7 +27,7 @@ from tests.backends.gcp.yard import Yard
 from tests.emulators.compute import ComputeEmulator
 from tests.emulators.storage import StorageEmulator
 
-DAILY, ALL = 12, 200
+DAILY, ALL = 6, 200
 ZONES = "us-central1-a,us-central1-b,europe-west4-a"
 SETTLED_S = 60  # a machine that is being preempted is not gone before 30 s, whoever deletes it
 LATER_S = 26 * 3600  # after every machine's own end

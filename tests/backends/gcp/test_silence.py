@@ -158,7 +158,7 @@ def outlived(cloud: Cloud, network: Network, launch: Launch, moment: str, second
     sound(launch, cloud)
 
 
-@pytest.mark.parametrize(("moment", "forget"), [("upload", True), ("fetch", False)])
+@pytest.mark.parametrize(("moment", "forget"), [pytest.param("upload", True, marks=pytest.mark.slow), ("fetch", False)])
 def test_a_silence_is_waited_out(launch: Launch, cloud: Cloud, network: Network, moment: str, *, forget: bool) -> None:
     outlived(cloud, network, launch, moment, HOLE_S, forget=forget)
 
@@ -201,6 +201,7 @@ def test_attach_goes_on_with_a_training_that_the_silence_has_not_ended(
     sound(launch, cloud)
 
 
+@pytest.mark.slow
 def test_a_training_that_ends_in_the_silence_is_brought_home_by_attach_though_its_machine_is_gone(
     launch: Launch, cloud: Cloud, network: Network, capsys: pytest.CaptureFixture[str]
 ) -> None:

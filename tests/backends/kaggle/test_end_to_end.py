@@ -49,6 +49,7 @@ def weights(folder: Path, name: str) -> dict[str, Any]:
 
 @pytest.mark.training
 @pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_the_same_spec_here_and_in_a_kernel_gives_the_same_weights_bit_for_bit(
     train: Launch, kaggle: KaggleEmulator
 ) -> None:

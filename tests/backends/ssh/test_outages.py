@@ -36,7 +36,7 @@ BIG = "data: {reef: {seed: 1, train_videos: 2, val_videos: 1, frames: 40, width:
 HOLE_S = 1.7 * SECONDS
 LONG_S = 2.8 * SECONDS  # neither lines nor state can be had
 LONGEST_S = 4.0  # of a launch that nobody kills: its moments are what the bullets are spread over
-KINDS = ["waits", "forgets", "resets"]
+KINDS = ["waits", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("forgets", "resets"))]
 
 
 @contextmanager
@@ -230,7 +230,7 @@ def battle(root: Path, host: Host, seed: int, at: float) -> None:
     assert list((host.root / "boxes").iterdir()) == []
 
 
-@pytest.mark.parametrize("at", [0.8, 1.3])
+@pytest.mark.parametrize("at", [0.8, pytest.param(1.3, marks=pytest.mark.slow)])
 def test_a_launcher_that_is_killed_leaves_one_worker_that_the_next_goes_on_with(
     tmp_path: Path, host: Host, at: float
 ) -> None:
